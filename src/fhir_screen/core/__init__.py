@@ -1,0 +1,1 @@
+"""The meaning of a trial and of a record: frozen values and pure functions, standard library only."""

@@ -1,0 +1,137 @@
+"""A patient's record as one trial looks at it on one day: anchors, horizon, vocabulary and the trial's other rules."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import date
+from fractions import Fraction
+
+from fhir_screen.core.answers import Answer, Evidence
+from fhir_screen.core.codes import Codebook
+from fhir_screen.core.dates import END_OF_TIME, Length, Period, Span, Window, next_day
+from fhir_screen.core.facts import Fact, PatientRecord
+from fhir_screen.core.rules import Rule
+from fhir_screen.core.truth import Truth
+from fhir_screen.core.units import Analyte, UnitTable
+
+AS_OF = "as_of"
+FOLLOWS_AS_OF = frozenset({AS_OF, "screening_date"})
+"""Anchors that are the day of the screening itself as long as nobody sets them."""
+
+
+@dataclass(frozen=True, slots=True)
+class UpperLimit:
+    """A site's own upper limit of normal for a test, for results that come without a range (rule R11).
+
+    ``since`` and ``until`` are ISO days between which it holds, empty where it always does.
+    """
+
+    concept: str
+    high: Fraction
+    unit: str
+    sex: str | None = None
+    since: str = ""
+    until: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """What codes, units and analytes mean; shared by all trials of a study."""
+
+    codebook: Codebook
+    units: UnitTable
+    analytes: Mapping[str, Analyte]
+    labels: Mapping[str, str] = field(default_factory=dict)
+    upper_limits: tuple[UpperLimit, ...] = ()
+
+    def label(self, concepts: Iterable[str]) -> str:
+        names = sorted(concepts)
+        return ", ".join(dict.fromkeys(self.labels.get(name, name) for name in names))
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """``on`` is the day of the question, ``horizon`` the last day whose entries are evidence (they differ only
+    where a later day is tried on today's record, to find the day on which an answer changes)."""
+
+    record: PatientRecord
+    on: date
+    horizon: date
+    anchors: Mapping[str, date]
+    vocabulary: Vocabulary
+    rules: Mapping[str, Rule] = field(default_factory=dict)
+    study: frozenset[str] = frozenset()
+    closed_from_days: int | None = None
+    instance: Fact | None = None
+    memo: dict[str, Answer] = field(default_factory=dict)
+
+    def anchor(self, name: str) -> date | None:
+        """The day of an anchor; None while it is not set."""
+        if name in self.anchors:
+            return self.anchors[name]
+        return self.on if name in FOLLOWS_AS_OF else None
+
+    def moves(self, name: str) -> bool:
+        """Whether a window on this anchor moves with the day of the screening."""
+        return name not in self.anchors
+
+    def about(self, instance: Fact) -> Chart:
+        return replace(self, instance=instance, memo={})
+
+    def tomorrow(self, day: date) -> Chart:
+        """The same record, asked on a later day: nothing dated after the horizon becomes evidence."""
+        return replace(self, on=day, memo={})
+
+    def period(self, fact: Fact) -> Period | None:
+        """When the fact was so, as far as it is known today; what only started may have ended by now."""
+        if fact.period is None:
+            return None
+        start = fact.period.start.not_after(self.horizon)
+        end = fact.period.end
+        if fact.ongoing is Truth.FALSE and end.first <= self.horizon:
+            end = end.not_after(self.horizon)
+        return Period(start, end)
+
+    def future(self, fact: Fact) -> bool:
+        return fact.period is not None and fact.period.start.first > self.horizon
+
+
+def evidence_of(fact: Fact, value: str | None = None) -> Evidence:
+    coding = next((c for c in fact.codings if c.concepts), fact.codings[0] if fact.codings else None)
+    shown = value if value is not None else fact.value.shown if fact.value else _name(fact)
+    when = "" if fact.period is None else str(fact.period.start if fact.value else fact.period)
+    return Evidence(fact.reference, fact.version, str(coding.code) if coding else "", shown, when)
+
+
+def name_of(fact: Fact) -> str:
+    """What the record calls it: the display of a code, else its text, else the code."""
+    return _name(fact) or (fact.codings[0].code.code if fact.codings else fact.kind)
+
+
+def _name(fact: Fact) -> str:
+    for coding in fact.codings:
+        if coding.code.display:
+            return coding.code.display
+    return fact.texts[0] if fact.texts else fact.codings[0].code.code if fact.codings else ""
+
+
+def window_edges(period: Period | None, length: Length, *, moving: bool) -> frozenset[date]:
+    """Days on which a window of this length, ending on the day of the screening, may win or lose the period."""
+    if period is None or not moving:
+        return frozenset()
+    bounds = {period.start.first, period.start.last, period.end.first, period.end.last} - {date.min, END_OF_TIME}
+    return frozenset(day for bound in bounds for day in _around(bound, length))
+
+
+def _around(bound: date, length: Length) -> Iterable[date]:
+    """Calendar lengths are not symmetric (28 February plus a year, 29 February minus one): try the days around."""
+    leaves = length.after(bound)
+    yield bound
+    yield next_day(bound)
+    for day in (leaves, next_day(leaves), next_day(next_day(leaves)), next_day(next_day(next_day(leaves)))):
+        yield day
+
+
+def span_window(span: Span) -> Window:
+    return Window(span.first, span.last)

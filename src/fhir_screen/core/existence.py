@@ -1,0 +1,306 @@
+"""Whether the record holds a fact: in a window or ever, found, denied, doubtful or absent (rules R3, R4, R7, R8, R14)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+
+from fhir_screen.core.answers import Answer, EvidenceKind, joined, no, unknown
+from fhir_screen.core.chart import Chart, evidence_of, name_of, window_edges
+from fhir_screen.core.dates import END_OF_TIME, Length, Period, Window, next_day
+from fhir_screen.core.facts import Fact, Standing
+from fhir_screen.core.gaps import Gap
+from fhir_screen.core.rules import Absence, During, Ever, Has, Now, Selector, Since, Timing, Touch, Unset
+from fhir_screen.core.selecting import Match, matches, part_of
+from fhir_screen.core.truth import Reason, Truth, first_reason
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A match with its place in time."""
+
+    match: Match
+    truth: Truth
+    reason: Reason | None
+    flags: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """Where a fact lies with respect to a rule's timing."""
+
+    truth: Truth
+    reason: Reason | None = None
+    flags: frozenset[str] = frozenset()
+    edges: frozenset[date] = frozenset()
+
+
+def instances(chart: Chart, rule: Has) -> list[tuple[Fact, Answer]]:
+    """Each fact that may be meant, with its own answer, the uncoded ones whose words are hit included."""
+    own: list[tuple[Fact, Answer]] = []
+    for match in matches(chart, rule.select):
+        if match.fact.standing not in (Standing.HOLDS, Standing.UNSURE) or _exempt(chart, match.fact, rule):
+            continue
+        placed = place(chart, match.fact, rule.timing)
+        answer = None if placed.truth is Truth.FALSE else _found([_finding(match, placed, rule)], rule)
+        own.append((match.fact, (answer or no(f"{name_of(match.fact)} lies outside the window")).with_edges(placed.edges)))
+    for fact in _uncoded(chart, rule):
+        if rule.select.words and (word := rule.select.words.find(_texts(fact))):
+            own.append((fact, _worded(((fact, word),))))
+    return own
+
+
+def remainder(chart: Chart, rule: Has) -> Answer:
+    """What is to be said of such facts beyond those on record: a no, or why even that cannot be told."""
+    return _absent(chart, replace(rule, select=replace(rule.select, words=None)), (), ())
+
+
+def evaluate_has(chart: Chart, rule: Has) -> Answer:
+    found: list[Finding] = []
+    denied: list[Fact] = []
+    older: list[Fact] = []
+    pending: set[str] = set()
+    edges: set[date] = set()
+    for match in matches(chart, rule.select):
+        if match.fact.standing is Standing.PENDING:
+            pending.add("preliminary_pending")
+            continue
+        placed = place(chart, match.fact, rule.timing)
+        edges |= placed.edges
+        if match.fact.standing is Standing.DENIED:
+            denied.append(match.fact)
+        elif _exempt(chart, match.fact, rule):
+            continue
+        elif placed.truth is Truth.FALSE and rule.older is Truth.FALSE:
+            older.append(match.fact)
+        else:
+            found.append(_finding(match, placed, rule))
+    answer = _found(found, rule) or _absent(chart, rule, denied, older)
+    return answer.with_flags(*pending, *_anchor_flags(chart, rule.timing, answer)).with_edges(edges)
+
+
+def _exempt(chart: Chart, fact: Fact, rule: Has) -> bool:
+    since = chart.anchor(rule.exempt_after) if rule.exempt_after else None
+    return since is not None and fact.period is not None and fact.period.start.first >= since
+
+
+def _finding(match: Match, placed: Placed, rule: Has) -> Finding:
+    if placed.truth is Truth.FALSE:
+        return Finding(match, Truth.UNKNOWN, Reason.POLICY, match.flags)
+    truth = match.truth & placed.truth
+    reason = None if truth is Truth.TRUE else first_reason((match.reason, placed.reason))
+    return Finding(match, truth, reason, match.flags | placed.flags)
+
+
+def _found(found: Sequence[Finding], rule: Has) -> Answer | None:
+    if not found:
+        return None
+    truth = max((f.truth for f in found), key=lambda t: t.value)
+    deciding = [f for f in found if f.truth is truth]
+    best_rank = min(f.match.fact.rank for f in deciding)
+    kind = rule.kind
+    if truth is Truth.TRUE and all("order_only" in f.flags for f in deciding):
+        kind = EvidenceKind.ORDER_ONLY
+    shown = [f for f in deciding if f.match.fact.rank == best_rank]
+    reason = first_reason(f.reason for f in deciding) if truth is Truth.UNKNOWN else None
+    base = unknown(reason, "") if reason else Answer(truth, truth)
+    flags = base.flags.union(*(f.flags - {"order_only"} for f in deciding))
+    return Answer(
+        truth, truth, reason, joined(_told(f) for f in shown),
+        tuple(sorted({evidence_of(f.match.fact) for f in deciding})), flags, kind if truth is Truth.TRUE else None,
+    )  # fmt: skip
+
+
+def _told(finding: Finding) -> str:
+    fact = finding.match.fact
+    when = "undated" if fact.period is None else _when(fact.period)
+    doubt = f" ({_DOUBT.get(finding.reason, str(finding.reason))})" if finding.reason else ""
+    return f"{name_of(fact)}, {when}{doubt}"
+
+
+def _when(period: Period) -> str:
+    text = str(period)
+    return text if text[:1].isalpha() else f"on {text}" if " to " not in text else f"from {text}"
+
+
+_DOUBT = {
+    Reason.POLICY: "for a person to judge",
+    Reason.PARTIAL_DATE: "the date is not exact enough",
+    Reason.STATUS: "status leaves it open",
+    Reason.ANCHOR_MISSING: "no date planned yet",
+    Reason.MASKED: "masked in the record",
+    Reason.NO_DATA: "a detail is not recorded",
+}
+
+
+def _absent(chart: Chart, rule: Has, denied: Sequence[Fact], older: Sequence[Fact]) -> Answer:
+    what = rule.what or chart.vocabulary.label(rule.select.find)
+    searched = " or ".join(sorted(rule.select.kinds))
+    if gap := chart.record.gap(rule.select.kinds):
+        return _incomplete(gap, what)
+    uncoded = _uncoded(chart, rule)
+    flags = {"unmapped_in_window"} if uncoded else set()
+    if rule.absence is not Absence.OPEN and rule.select.words is not None:
+        hits = [(fact, word) for fact in uncoded if (word := rule.select.words.find(_texts(fact)))]
+        if hits:
+            return _worded(hits)
+    denying = [*denied, *_denying(chart, rule)]
+    if rule.absence is Absence.OPEN:
+        return unknown(Reason.NO_DATA, f"no {what} on record ({searched})").with_flags(*flags)
+    if denying:
+        because = joined(f"{name_of(fact)}: an explicit no" for fact in denying)
+        answer = no(because, [evidence_of(f) for f in denying], kind=EvidenceKind.EXPLICIT_NEGATIVE)
+        return answer.with_flags(*flags)
+    if rule.absence is Absence.CLOSED and not _tells(chart):
+        return unknown(Reason.NO_DATA, f"no {what} on record, but the chart holds no encounter and no diagnosis at all")
+    return _closed(chart, rule, what, searched, older).with_flags(*flags)
+
+
+def _worded(hits: Sequence[tuple[Fact, str]]) -> Answer:
+    told = joined(f"{name_of(fact)} has no code that the mapping knows, but says “{word}”" for fact, word in hits)
+    return unknown(Reason.UNMAPPED_CODE, told, [evidence_of(f) for f, _ in hits]).with_flags("unmapped_in_window")
+
+
+def _incomplete(gap: Gap, what: str) -> Answer:
+    because = f"whether there is {what} cannot be told: {gap.detail or 'a part of the record could not be read'}"
+    return unknown(gap.reason, because)
+
+
+def _closed(chart: Chart, rule: Has, what: str, searched: str, older: Sequence[Fact]) -> Answer:
+    window = _window(chart, rule.timing)
+    told = f"no {what} on record ({searched})"
+    if older:
+        last = max(older, key=lambda f: (f.period.end.last if f.period else date.min, f.sort_key))
+        told = f"{name_of(last)} {_when(last.period) if last.period else ''} lies outside the window"
+    answer = no(told, kind=EvidenceKind.NO_EVIDENCE)
+    began = chart.record.began
+    if window is not None and (began is None or began > window.first):
+        answer = answer.with_flags("record_depth_short")
+        depth = chart.closed_from_days
+        if depth is not None and (began is None or began > chart.horizon - timedelta(days=depth)):
+            return unknown(Reason.NO_DATA, f"{told}, but the record is shorter than {depth} days")
+    return answer
+
+
+def _tells(chart: Chart) -> bool:
+    """A chart with neither an encounter nor a diagnosis closes nothing (rule R4 d)."""
+    return any(not chart.future(f) for kind in ("Encounter", "Condition") for f in chart.record.by_kind.get(kind, ()))
+
+
+def _uncoded(chart: Chart, rule: Has) -> list[Fact]:
+    """Facts of the deciding types, in the window, whose code says nothing to the mapping."""
+    selector = rule.select
+    if selector.words is None:
+        return []
+    return [
+        fact
+        for kind in sorted(selector.kinds)
+        for fact in chart.record.by_kind.get(kind, ())
+        if not fact.conclusive
+        and fact.standing in (Standing.HOLDS, Standing.UNSURE)
+        and not chart.future(fact)
+        and part_of(fact.codings, selector) is None
+        and _texts(fact)
+        and place(chart, fact, rule.timing).truth is not Truth.FALSE
+    ]
+
+
+def _texts(fact: Fact) -> tuple[str, ...]:
+    return (*fact.texts, *(coding.code.display for coding in fact.codings if coding.code.display))
+
+
+def _denying(chart: Chart, rule: Has) -> list[Fact]:
+    if not rule.denies:
+        return []
+    said = matches(chart, Selector(rule.select.kinds, rule.denies))
+    return [match.fact for match in said if match.truth is Truth.TRUE and match.fact.standing is Standing.HOLDS]
+
+
+def place(chart: Chart, fact: Fact, timing: Timing) -> Placed:
+    """Where a fact lies: inside the window, outside, or not to be told."""
+    period = chart.period(fact)
+    match timing:
+        case Ever():
+            return Placed(Truth.TRUE)
+        case Now():
+            return _now(chart, fact, period)
+        case Since():
+            return _since(chart, period)
+        case During():
+            return _during(chart, fact, period, timing)
+
+
+def _now(chart: Chart, fact: Fact, period: Period | None) -> Placed:
+    if fact.ongoing is Truth.TRUE:
+        return Placed(Truth.TRUE)
+    edges = frozenset({next_day(period.end.last)}) if period and period.end.last != END_OF_TIME else frozenset[date]()
+    if fact.ongoing is Truth.FALSE:
+        return Placed(Truth.of(period is not None and period.end.first > chart.on), edges=edges)
+    if period is not None and period.end.last < chart.on:
+        return Placed(Truth.FALSE)
+    return Placed(Truth.UNKNOWN, Reason.STATUS, edges=edges)
+
+
+def _since(chart: Chart, period: Period | None) -> Placed:
+    begun = chart.instance.period.start if chart.instance and chart.instance.period else None
+    if period is None or begun is None:
+        return Placed(Truth.UNKNOWN, Reason.PARTIAL_DATE)
+    truth = Period.at(period.start).overlaps(Window(begun.last, END_OF_TIME))
+    if truth is not Truth.TRUE and period.start.last >= begun.first:
+        return Placed(Truth.UNKNOWN, Reason.PARTIAL_DATE, frozenset({"partial_date"}))
+    return Placed(truth)
+
+
+def _window(chart: Chart, timing: Timing) -> Window | None:
+    if not isinstance(timing, During):
+        return None
+    anchor = chart.anchor(timing.anchor) or chart.on
+    return Window(timing.length.before(anchor), anchor)
+
+
+def _during(chart: Chart, fact: Fact, period: Period | None, timing: During) -> Placed:
+    anchored = chart.anchor(timing.anchor)
+    if anchored is None and timing.unset is Unset.UNKNOWN:
+        return Placed(Truth.UNKNOWN, Reason.ANCHOR_MISSING)
+    anchor = anchored or chart.on
+    window = Window(timing.length.before(anchor), anchor)
+    if period is None:
+        return Placed(Truth.UNKNOWN, Reason.PARTIAL_DATE, frozenset({"partial_date"}))
+    touched = _touched(period, timing.touch)
+    truth = touched.overlaps(window)
+    moving = anchored is None or chart.moves(timing.anchor)
+    edges = window_edges(touched, timing.length, moving=moving) | frozenset({window.first, next_day(window.last)})
+    if anchored is None and truth is not Truth.FALSE:
+        return Placed(Truth.UNKNOWN, Reason.ANCHOR_MISSING, frozenset({"washout_pending"}), edges)
+    if truth is not Truth.FALSE and timing.touch is Touch.SPAN and _may_end_before(chart, fact, period, window):
+        return Placed(Truth.UNKNOWN, Reason.NO_DATA, frozenset({"washout_pending"}), edges)
+    if truth is Truth.UNKNOWN:
+        return Placed(truth, Reason.PARTIAL_DATE, frozenset({"partial_date"}), edges)
+    return Placed(truth, edges=edges)
+
+
+def _touched(period: Period, touch: Touch) -> Period:
+    match touch:
+        case Touch.START:
+            return Period.at(period.start)
+        case Touch.END:
+            return Period.at(period.end)
+        case Touch.SPAN:
+            return period
+
+
+def _may_end_before(chart: Chart, fact: Fact, period: Period, window: Window) -> bool:
+    """Going on today, and the window has not begun: its end is not recorded, so nobody can tell yet (rule R8)."""
+    return fact.ongoing is Truth.TRUE and window.first > chart.on and period.end.first > chart.on
+
+
+def _anchor_flags(chart: Chart, timing: Timing, answer: Answer) -> tuple[str, ...]:
+    if not isinstance(timing, During) or timing.unset is not Unset.WASH_OUT or chart.anchor(timing.anchor) is not None:
+        return ()
+    return ("reassess_at_anchor",) if answer.truth is Truth.FALSE else ()
+
+
+def window_of(chart: Chart, length: Length, anchor: str) -> Window | None:
+    day = chart.anchor(anchor)
+    return None if day is None else Window(length.before(day), day)

@@ -1,0 +1,207 @@
+"""Qualitative results: positive, negative or neither, by coded answer, by a whole text, or by a number's cut-off (R13)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+
+from fhir_screen.core.answers import Answer, EvidenceKind, joined, no, unknown, yes
+from fhir_screen.core.chart import Chart, evidence_of, name_of
+from fhir_screen.core.dates import BEGINNING, END_OF_TIME, Length, Span, Window, next_day
+from fhir_screen.core.facts import Coding, Fact, Standing
+from fhir_screen.core.quantities import Quantity, Relation
+from fhir_screen.core.rules import Absence, Pick, Result
+from fhir_screen.core.selecting import matches
+from fhir_screen.core.truth import Reason, Truth, first_reason
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one test result says: TRUE for what the rule asks about, FALSE for its contrary."""
+
+    fact: Fact
+    truth: Truth
+    reason: Reason | None
+    when: Span
+    flags: frozenset[str] = frozenset()
+
+
+def evaluate_result(chart: Chart, rule: Result) -> Answer:
+    outcomes: list[Outcome] = []
+    pending = False
+    for match in matches(chart, rule.select):
+        if match.fact.standing is Standing.PENDING:
+            pending = True
+            continue
+        if match.fact.standing is Standing.DENIED:
+            continue
+        truth, reason = outcome(match.fact, rule)
+        if reason is Reason.NO_DATA:
+            continue
+        doubt = match.reason if match.truth is Truth.UNKNOWN else None
+        when = _when(chart, match.fact)
+        outcomes.append(
+            Outcome(match.fact, truth if doubt is None else Truth.UNKNOWN, first_reason((doubt, reason)), when, match.flags)
+        )
+    answer = _any(chart, rule, outcomes) if rule.pick is Pick.ANY else _latest(chart, rule, outcomes)
+    flags = ("preliminary_pending",) if pending else ()
+    return answer.with_flags(*flags).with_edges(_edges(rule, outcomes))
+
+
+def outcome(fact: Fact, rule: Result) -> tuple[Truth, Reason | None]:
+    """The answer of one result; NO_DATA where it holds no value at all (rule R5: fall back to the one before)."""
+    value = fact.value
+    if value is None or value.absent or not (value.codings or value.text or value.quantity or value.boolean is not None):
+        return _coded(fact.facets.get("interpretation", ()), rule) or (Truth.UNKNOWN, Reason.NO_DATA)
+    if said := _coded(value.codings, rule):
+        return said
+    if value.boolean is not None:
+        return Truth.of(value.boolean), None
+    if value.quantity is not None:
+        return _number(fact, value.quantity, rule)
+    if value.text and (quantity := Quantity.from_text(value.text)):
+        return _number(fact, quantity, rule)
+    return Truth.UNKNOWN, Reason.UNMAPPED_CODE
+
+
+def _coded(codings: Sequence[Coding], rule: Result) -> tuple[Truth, Reason | None] | None:
+    names = {name for coding in codings for name in coding.names}
+    says = {Truth.TRUE for _ in names & rule.among} | {Truth.FALSE for _ in names & rule.against}
+    if len(says) == 1:
+        return says.pop(), None
+    if len(says) == 2:
+        return Truth.UNKNOWN, Reason.CONFLICTING
+    return (Truth.UNKNOWN, Reason.POLICY) if "qual-indeterminate" in names else None
+
+
+def _number(fact: Fact, quantity: Quantity, rule: Result) -> tuple[Truth, Reason | None]:
+    interval = quantity.interval
+    if rule.number == "detected":
+        if interval.low is not None and (interval.low > 0 or (interval.low == 0 and interval.low_open)):
+            return Truth.TRUE, None
+        if interval.exact:
+            return Truth.FALSE, None
+        return _coded(fact.facets.get("interpretation", ()), rule) or (Truth.UNKNOWN, Reason.CENSORED)
+    if rule.number == "cutoff":
+        for entry in fact.ranges:
+            high = entry.high or (Quantity.from_text(entry.text) if entry.text else None)
+            if high is not None and high.interval.high is not None:
+                truth = interval.compare(Relation.ABOVE, high.interval.high)
+                return truth, None if truth is not Truth.UNKNOWN else Reason.CENSORED
+    return _coded(fact.facets.get("interpretation", ()), rule) or (Truth.UNKNOWN, Reason.NO_REFERENCE_RANGE)
+
+
+def _when(chart: Chart, fact: Fact) -> Span:
+    period = chart.period(fact)
+    return period.end if period else Span(BEGINNING, chart.horizon)
+
+
+def _any(chart: Chart, rule: Result, outcomes: Sequence[Outcome]) -> Answer:
+    positive = [(o, _fresh(chart, rule, o, rule.valid_for)) for o in outcomes if o.truth is not Truth.FALSE]
+    shown = [o for o, fresh in positive if o.truth is Truth.TRUE and fresh is Truth.TRUE]
+    if shown:
+        return yes(_told(rule, shown), [evidence_of(o.fact) for o in shown], kind=rule.kind).with_flags(*_flags(shown))
+    doubtful = [o for o, fresh in positive if fresh is not Truth.FALSE]
+    if doubtful:
+        reason = first_reason(o.reason or Reason.PARTIAL_DATE for o in doubtful) or Reason.PARTIAL_DATE
+        return unknown(reason, _told(rule, doubtful), [evidence_of(o.fact) for o in doubtful]).with_flags(*_flags(doubtful))
+    if gap := chart.record.gap(rule.select.kinds):
+        return unknown(gap.reason, f"{_what(chart, rule)}: {gap.detail or 'a part of the record could not be read'}")
+    return _negatives(chart, rule, [o for o in outcomes if o.truth is Truth.FALSE])
+
+
+def _latest(chart: Chart, rule: Result, outcomes: Sequence[Outcome]) -> Answer:
+    if gap := chart.record.gap(rule.select.kinds):
+        return unknown(gap.reason, f"{_what(chart, rule)}: {gap.detail or 'a part of the record could not be read'}")
+    if not outcomes:
+        return _none(chart, rule)
+    frontier = max(o.when.earliest for o in outcomes)
+    newest = [o for o in outcomes if o.when.latest >= frontier]
+    evidence = [evidence_of(o.fact) for o in newest]
+    truths = {o.truth for o in newest}
+    if len(truths) > 1:
+        exact = all(o.when.exact for o in newest)
+        return unknown(Reason.CONFLICTING if exact else Reason.PARTIAL_DATE, _told(rule, newest), evidence)
+    truth = truths.pop()
+    if truth is Truth.UNKNOWN:
+        reason = first_reason(o.reason for o in newest) or Reason.POLICY
+        return unknown(reason, _told(rule, newest), evidence).with_flags(*_flags(newest))
+    if truth is Truth.FALSE:
+        return _negatives(chart, rule, newest)
+    fresh = _agreed_fresh(chart, rule, newest, rule.valid_for)
+    if fresh is Truth.TRUE:
+        return yes(_told(rule, newest), evidence, kind=rule.kind).with_flags(*_flags(newest))
+    reason = Reason.STALE if fresh is Truth.FALSE else Reason.PARTIAL_DATE
+    return unknown(reason, f"{_told(rule, newest)}, too old to count", evidence)
+
+
+def _negatives(chart: Chart, rule: Result, negatives: Sequence[Outcome]) -> Answer:
+    if not negatives:
+        return _none(chart, rule)
+    evidence = [evidence_of(o.fact) for o in negatives]
+    fresh = [o for o in negatives if _fresh(chart, rule, o, rule.negative_valid_for or rule.valid_for) is Truth.TRUE]
+    if rule.not_before is not None:
+        fresh = [o for o in fresh if not _overtaken(chart, rule, o)]
+    if fresh:
+        shown = [evidence_of(o.fact) for o in fresh]
+        return no(_told(rule, fresh), shown, kind=EvidenceKind.POSITIVE).with_flags(*_flags(fresh))
+    if rule.absence is not Absence.OPEN:
+        return no(f"{_told(rule, negatives)}", evidence, kind=EvidenceKind.NO_EVIDENCE)
+    return unknown(Reason.STALE, f"{_told(rule, negatives)}, too old to rule it out", evidence)
+
+
+def _overtaken(chart: Chart, rule: Result, negative: Outcome) -> bool:
+    """Whether something newer than this negative speaks against it."""
+    if rule.not_before is None:
+        return False
+    newer = (_when(chart, m.fact) for m in matches(chart, rule.not_before) if m.fact.standing is Standing.HOLDS)
+    return any(when.latest > negative.when.latest and when.last > negative.when.first for when in newer)
+
+
+def _none(chart: Chart, rule: Result) -> Answer:
+    told = f"no {_what(chart, rule)} on record"
+    if rule.absence is Absence.OPEN:
+        return unknown(Reason.NO_DATA, told)
+    if rule.absence is Absence.CLOSED and not (chart.record.by_kind.get("Encounter") or chart.record.by_kind.get("Condition")):
+        return unknown(Reason.NO_DATA, f"{told}, but the chart holds no encounter and no diagnosis at all")
+    return no(told, kind=EvidenceKind.NO_EVIDENCE)
+
+
+def _fresh(chart: Chart, rule: Result, one: Outcome, length: Length | None) -> Truth:
+    if length is None:
+        return Truth.TRUE
+    anchor = chart.anchor(rule.anchor) or chart.on
+    return one.when.within(Window(length.before(anchor), max(anchor, chart.on)))
+
+
+def _agreed_fresh(chart: Chart, rule: Result, outcomes: Sequence[Outcome], length: Length | None) -> Truth:
+    truths = {_fresh(chart, rule, one, length) for one in outcomes}
+    return truths.pop() if len(truths) == 1 else Truth.UNKNOWN
+
+
+def _edges(rule: Result, outcomes: Sequence[Outcome]) -> frozenset[date]:
+    lengths = [length for length in (rule.valid_for, rule.negative_valid_for) if length is not None]
+    bounds = {day for o in outcomes for day in (o.when.first, o.when.last)} - {BEGINNING, END_OF_TIME}
+    return frozenset(next_day(length.after(day)) for length in lengths for day in bounds)
+
+
+def _told(rule: Result, outcomes: Sequence[Outcome]) -> str:
+    return joined(f"{name_of(o.fact)}: {_shown(o)} on {o.when}" for o in outcomes)
+
+
+def _shown(one: Outcome) -> str:
+    if one.fact.value and one.fact.value.shown:
+        return one.fact.value.shown
+    codings = one.fact.facets.get("interpretation", ())
+    return next((c.code.display or c.code.code for c in codings), "without a value")
+
+
+def _flags(outcomes: Sequence[Outcome]) -> frozenset[str]:
+    return frozenset[str]().union(*(o.flags for o in outcomes))
+
+
+def _what(chart: Chart, rule: Result) -> str:
+    return rule.what or chart.vocabulary.label(rule.select.find)
+
+

@@ -1,0 +1,147 @@
+"""Which facts of a chart a selector means, and how surely each of them is meant (rules R5, R14, R18)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+
+from fhir_screen.core.chart import Chart
+from fhir_screen.core.facts import Coding, Fact, Standing
+from fhir_screen.core.rules import Link, Selector, Where
+from fhir_screen.core.truth import Reason, Truth, first_reason
+
+
+class Part(IntEnum):
+    """What a set is to a selector; the greater wins where codes of one length compete."""
+
+    FIND = 1
+    REVIEW = 2
+    MINUS = 3
+    NEVER = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A fact that a selector means; UNKNOWN with its reason where that cannot be told."""
+
+    fact: Fact
+    truth: Truth
+    reason: Reason | None = None
+    flags: frozenset[str] = frozenset()
+
+
+def part_of(codings: Iterable[Coding], selector: Selector) -> Part | None:
+    """The part of one coded statement: in each coding the longest row decides, over all codings the more telling one."""
+    parts = {part for coding in codings if (part := _part_of_coding(coding, selector)) is not None}
+    for telling in (Part.NEVER, Part.MINUS, Part.FIND, Part.REVIEW):
+        if telling in parts:
+            return telling
+    return None
+
+
+def _part_of_coding(coding: Coding, selector: Selector) -> Part | None:
+    best: tuple[int, Part] | None = None
+    for membership in coding.concepts:
+        name = membership.concept
+        if name in selector.never:
+            return Part.NEVER
+        part = (
+            Part.MINUS if name in selector.minus
+            else Part.REVIEW if name in selector.review
+            else Part.FIND if name in selector.find
+            else None
+        )  # fmt: skip
+        if part is not None and (best is None or (membership.length, part) > best):
+            best = (membership.length, part)
+    return best[1] if best else None
+
+
+def matches(chart: Chart, selector: Selector) -> Iterator[Match]:
+    """All facts that may be meant, denied and pending ones included; a fact that is surely not meant is left out."""
+    for fact in candidates(chart, selector):
+        if chart.future(fact):
+            continue
+        part = part_of(fact.codings, selector) if selector.find else Part.FIND
+        if part not in (Part.FIND, Part.REVIEW):
+            continue
+        match = _match(chart, fact, part, selector)
+        if match.truth is not Truth.FALSE:
+            yield match
+
+
+def candidates(chart: Chart, selector: Selector) -> list[Fact]:
+    record = chart.record
+    if not selector.find and not selector.review:
+        return [fact for kind in sorted(selector.kinds) for fact in record.by_kind.get(kind, ())]
+    seen: dict[int, Fact] = {}
+    for concept in sorted(selector.find | selector.review):
+        for fact in record.by_concept.get(concept, ()):
+            if fact.kind in selector.kinds:
+                seen.setdefault(id(fact), fact)
+    return sorted(seen.values(), key=lambda fact: fact.sort_key)
+
+
+def _match(chart: Chart, fact: Fact, part: Part, selector: Selector) -> Match:
+    doubts: list[tuple[Truth, Reason | None]] = []
+    flags: set[str] = set()
+    if fact.standing is Standing.UNSURE:
+        doubts.append((Truth.UNKNOWN, fact.why_unsure))
+    if part is Part.REVIEW:
+        doubts.append((Truth.UNKNOWN, Reason.POLICY))
+    doubts += [(_where(fact, where), Reason.NO_DATA) for where in selector.where]
+    doubts += [(_linked(chart, fact, link), Reason.NO_DATA) for link in selector.links]
+    if selector.unlinked and fact.links.get(selector.unlinked):
+        doubts.append((Truth.FALSE, None))
+    if selector.valued:
+        doubts.append(_valued(fact, selector.valued))
+    if selector.states:
+        doubts.append((Truth.of(bool(fact.states & selector.states)), None) if fact.states else _NO_STATE)
+    if fact.states & selector.doubtful_states:
+        doubts.append((Truth.UNKNOWN, Reason.POLICY))
+        flags.add(selector.doubt_flag or "needs_confirmation")
+    if selector.other_study:
+        doubts.append(_other_study(chart, fact))
+    if any(truth is Truth.FALSE for truth, _ in doubts):
+        return Match(fact, Truth.FALSE)
+    reason = first_reason(reason for truth, reason in doubts if truth is Truth.UNKNOWN)
+    return Match(fact, Truth.TRUE if reason is None else Truth.UNKNOWN, reason, fact.flags | flags)
+
+
+_NO_STATE = (Truth.UNKNOWN, Reason.STATUS)
+
+
+def _where(fact: Fact, where: Where) -> Truth:
+    codings = fact.facets.get(where.facet, ())
+    if not codings:
+        return where.missing
+    if any(coding.names & where.concepts for coding in codings):
+        return Truth.TRUE
+    return where.otherwise if any(coding.conclusive or coding.concepts for coding in codings) else Truth.UNKNOWN
+
+
+def _linked(chart: Chart, fact: Fact, link: Link) -> Truth:
+    references = fact.links.get(link.role, ())
+    if not references:
+        return link.missing
+    targets = [target for reference in references for target in chart.record.by_reference.get(reference, ())]
+    if any(target.concepts & link.concepts for target in targets):
+        return Truth.TRUE
+    if not targets or any(not target.conclusive and not target.concepts for target in targets):
+        return link.missing
+    return Truth.FALSE
+
+
+def _valued(fact: Fact, concepts: frozenset[str]) -> tuple[Truth, Reason | None]:
+    if fact.value is None or fact.value.absent:
+        return Truth.FALSE, None
+    if any(coding.names & concepts for coding in fact.value.codings):
+        return Truth.TRUE, None
+    return Truth.FALSE, None
+
+
+def _other_study(chart: Chart, fact: Fact) -> tuple[Truth, Reason | None]:
+    names = {coding.code.code for coding in fact.codings} | {text for text in fact.texts}
+    if names & chart.study:
+        return Truth.FALSE, None
+    return (Truth.TRUE, None) if names else (Truth.UNKNOWN, Reason.NO_DATA)

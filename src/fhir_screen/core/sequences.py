@@ -1,0 +1,106 @@
+"""Order in time: an event after an exposure, and a state that held from one end of a period to the other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fhir_screen.core.answers import Answer, joined, no, unknown, yes
+from fhir_screen.core.chart import Chart, evidence_of, name_of, window_edges
+from fhir_screen.core.dates import Period, Span, Window
+from fhir_screen.core.facts import Fact, Standing
+from fhir_screen.core.rules import Selector, Stable, Then
+from fhir_screen.core.selecting import Match, matches
+from fhir_screen.core.truth import Reason, Truth, first_reason
+
+
+def evaluate_then(chart: Chart, rule: Then) -> Answer:
+    """TRUE where an event surely lies after the first exposure and on it, or at most ``by`` after its last day."""
+    exposures = _held(chart, rule.first)
+    events = [match for selector in rule.event for match in _held(chart, selector)]
+    if not exposures:
+        return unknown(Reason.NO_DATA, f"{rule.what}: no treatment on record that it could have followed")
+    if not events:
+        gap = chart.record.gap(frozenset().union(*(s.kinds for s in rule.event)))
+        if gap:
+            return unknown(gap.reason, f"{rule.what}: {gap.detail or 'a part of the record could not be read'}")
+        return unknown(Reason.NO_DATA, f"no {rule.what} on record")
+    placed = [(event, _after(chart, exposures, event, rule)) for event in events]
+    after = [event for event, (truth, _) in placed if truth is Truth.TRUE]
+    if after:
+        told = joined(f"{name_of(e.fact)} on {_start(chart, e.fact)}" for e in after)
+        evidence = [evidence_of(m.fact) for m in (*after, *exposures)]
+        return yes(f"{told}, after {_exposed(chart, exposures)}", evidence)
+    open_ = [(event, reason) for event, (truth, reason) in placed if truth is Truth.UNKNOWN]
+    if open_:
+        reason = first_reason(reason for _, reason in open_) or Reason.POLICY
+        told = joined(f"{name_of(e.fact)} on {_start(chart, e.fact)}" for e, _ in open_)
+        return unknown(reason, f"{told}; {_exposed(chart, exposures)}", [evidence_of(e.fact) for e, _ in open_])
+    return unknown(Reason.NO_DATA, f"no {rule.what} on record after {_exposed(chart, exposures)}")
+
+
+def _held(chart: Chart, selector: Selector) -> list[Match]:
+    return [m for m in matches(chart, selector) if m.fact.standing in (Standing.HOLDS, Standing.UNSURE)]
+
+
+def _start(chart: Chart, fact: Fact) -> Span | str:
+    period = chart.period(fact)
+    return period.start if period else "an unknown date"
+
+
+def _exposed(chart: Chart, exposures: Sequence[Match]) -> str:
+    return joined(f"{name_of(m.fact)} {chart.period(m.fact) or ''}".strip() for m in exposures)
+
+
+def _after(chart: Chart, exposures: Sequence[Match], event: Match, rule: Then) -> tuple[Truth, Reason | None]:
+    period = chart.period(event.fact)
+    spans = [(m, p) for m in exposures if (p := chart.period(m.fact)) is not None]
+    if period is None or not spans:
+        return Truth.UNKNOWN, Reason.PARTIAL_DATE
+    at = period.start
+    begun = min(p.start.last for _, p in spans)
+    if at.last <= min(p.start.first for _, p in spans):
+        return Truth.FALSE, None
+    if at.first <= begun:
+        return Truth.UNKNOWN, Reason.PARTIAL_DATE
+    doubt = event.reason if event.truth is Truth.UNKNOWN else None
+    if doubt is not None:
+        return Truth.UNKNOWN, doubt
+    sure = [m for m, p in spans if m.truth is Truth.TRUE and _reaches(p, at, rule)]
+    return (Truth.TRUE, None) if sure else (Truth.UNKNOWN, Reason.POLICY)
+
+
+def _reaches(exposure: Period, at: Span, rule: Then) -> bool:
+    return exposure.start.last < at.first and at.last <= rule.by.after(max(exposure.end.first, exposure.start.last))
+
+
+def evaluate_stable(chart: Chart, rule: Stable) -> Answer:
+    """TRUE where the good state was seen on or before the window's first day and again in it, and nothing bad since."""
+    anchor = chart.anchor(rule.anchor) or chart.on
+    window = Window(rule.length.before(anchor), max(anchor, chart.on))
+    seen = [(m, p) for m in _held(chart, rule.select) if (p := chart.period(m.fact)) is not None]
+    if gap := chart.record.gap(rule.select.kinds):
+        return unknown(gap.reason, f"{rule.what}: {gap.detail or 'a part of the record could not be read'}")
+    edges = frozenset(d for _, p in seen for d in window_edges(p, rule.length, moving=chart.moves(rule.anchor)))
+    good = [(m, p) for m, p in seen if _says(m.fact, rule.good) and m.truth is Truth.TRUE]
+    bad = [(m, p) for m, p in seen if _says(m.fact, rule.bad)]
+    worse = [m for m, p in bad if p.start.last >= window.first]
+    if worse:
+        answer = no(joined(f"{name_of(m.fact)}: {_value(m)}" for m in worse), [evidence_of(m.fact) for m in worse])
+        return answer.with_edges(edges)
+    last_bad = max((p.start.last for _, p in bad), default=None)
+    since = [(m, p) for m, p in good if last_bad is None or p.start.first > last_bad]
+    before = [m for m, p in since if p.start.last <= window.first]
+    within = [m for m, p in since if p.start.first >= window.first]
+    if before and within:
+        shown = [*before, *within]
+        told = joined(f"{_value(m)} on {_start(chart, m.fact)}" for m in shown)
+        return yes(told, [evidence_of(m.fact) for m in shown]).with_edges(edges)
+    return unknown(Reason.NO_DATA, f"{rule.what} is not documented at both ends of the period").with_edges(edges)
+
+
+def _says(fact: Fact, concepts: frozenset[str]) -> bool:
+    return fact.value is not None and any(coding.names & concepts for coding in fact.value.codings)
+
+
+def _value(match: Match) -> str:
+    return match.fact.value.shown if match.fact.value else name_of(match.fact)

@@ -1,0 +1,1 @@
+"""The edge to FHIR: files and servers in, transactions out."""

@@ -1,0 +1,1 @@
+"""YAML to core: how documents are read, checked and compiled."""

@@ -1,0 +1,515 @@
+"""The shape of every mapping document, as pydantic models; their JSON Schema is what editors complete from."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+
+class Doc(BaseModel):
+    """Unknown keys are mistakes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, str) and value else [] if value == "" else value
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+"""One name, or a list of names."""
+
+
+class RuleNode:
+    """A rule of the language, kept as it stands; `mapping.rules` compiles it."""
+
+
+Rule = Annotated[dict[str, Any] | str, Field(json_schema_extra={"$ref": "#/$defs/rule"}, description="a rule")]
+Amount = Annotated[dict[str, Any], Field(json_schema_extra={"$ref": "#/$defs/amount"}, description="an amount")]
+
+
+# --- code systems, concepts, units, analytes, words -------------------------------------------------------------
+
+
+class SystemDoc(Doc):
+    uri: str
+    aliases: Names = ()
+    matching: Literal["exact", "prefix"] = "exact"
+    reach: Literal["complete", "descendants"] = "complete"
+
+
+class SystemsDoc(Doc):
+    systems: dict[str, SystemDoc]
+    joint: dict[str, Names] = {}
+
+
+class ConceptDoc(Doc):
+    """A code set. A row of ``codes`` is [system, code, display, verification] and perhaps the number it stands for."""
+
+    label: str
+    about: str = ""
+    found_in: Names = ()
+    analyte: str = ""
+    texts: Names = ()
+    codes: tuple[tuple[str, ...], ...] = ()
+
+
+class ConceptsDoc(Doc):
+    found_in: Names
+    concepts: dict[str, ConceptDoc]
+
+
+class AnalyteDoc(Doc):
+    unit: str = ""
+    like: str = ""
+    factors: dict[str, str] = {}
+    molar: dict[str, str] = {}
+    fraction: dict[str, str] = {}
+    plausible: Names = ()
+    whole: Names = ()
+    steps: str = ""
+    prefixes: Names = ()
+
+
+class AnalytesDoc(Doc):
+    analytes: dict[str, AnalyteDoc]
+
+
+class UnitsDoc(Doc):
+    units: dict[str, Names]
+
+
+class WordsDoc(Doc):
+    but_not: Names = ()
+    words: dict[str, Names]
+
+
+# --- resources ---------------------------------------------------------------------------------------------------
+
+
+class PlaceDoc(Doc):
+    path: str
+    through: str = ""
+    then: str = ""
+    reported_by: str = ""
+    via: str = ""
+    take: Literal["whole", "start", "end"] = "whole"
+    flag: str = ""
+    system: str = ""
+
+
+def _placed(value: Any) -> Any:
+    return [{"path": v} if isinstance(v, str) else v for v in _listed(value)] if isinstance(value, str | list) else value
+
+
+Places = Annotated[tuple[PlaceDoc, ...], BeforeValidator(_placed)]
+
+
+class StatusDoc(Doc):
+    path: str
+    holds: Names = ()
+    flagged: Names = ()
+    pending: Names = ()
+    unsure: Names = ()
+    denied: Names = ()
+    void: Names = ()
+    otherwise: Literal["holds", "flagged", "pending", "unsure", "denied", "void"] = "unsure"
+    missing: Literal["holds", "flagged", "pending", "unsure", "denied", "void"] = "unsure"
+    flag: str = ""
+    missing_flag: str = ""
+
+
+class OngoingDoc(Doc):
+    path: str
+    yes: Names = ()
+    no: Names = ()
+    no_when: str = ""
+
+
+class ValueDoc(Doc):
+    quantity: Places = ()
+    number: Places = ()
+    unit: Places = ()
+    coded: Places = ()
+    text: Places = ()
+    boolean: Places = ()
+    range: Places = ()
+    ratio: Places = ()
+    absent: Places = ()
+
+
+class RangesDoc(Doc):
+    at: str
+    high: str = "$.high"
+    text: str = "$.text"
+    type: str = "$.type"
+    applies_to: str = "$.appliesTo[*]"
+    age: str = "$.age"
+
+
+class DosesDoc(Doc):
+    at: str
+    amount: Names = ()
+    repeat: Names = ()
+    timing_code: Names = ()
+    as_needed: Names = ()
+    maximum: Names = ()
+    single: str = ""
+
+
+class PartDoc(Doc):
+    at: str
+    code: Places
+    text: Places = ()
+    value: ValueDoc | None = None
+    ranges: RangesDoc | None = None
+    facets: dict[str, Places] = {}
+
+
+class ResourceDoc(Doc):
+    code: Places
+    text: Places = ()
+    when: Places = ()
+    start: Places = ()
+    end: Places = ()
+    recorded: Places = ()
+    status: tuple[StatusDoc, ...] = ()
+    states: Names = ()
+    ongoing: OngoingDoc | None = None
+    value: ValueDoc | None = None
+    ranges: RangesDoc | None = None
+    components: PartDoc | None = None
+    doses: DosesDoc | None = None
+    facets: dict[str, Places] = {}
+    links: dict[str, Places] = {}
+    rank: int = 0
+    flags: Names = ()
+
+
+class PersonDoc(Doc):
+    born: Places
+    sex: Places
+    died: Places
+    death: Places
+
+
+class ResourcesDoc(Doc):
+    Patient: PersonDoc
+    resources: dict[str, ResourceDoc]
+
+
+# --- rules -------------------------------------------------------------------------------------------------------
+
+
+class WhereDoc(Doc):
+    is_: Names = Field(alias="is")
+    missing: Literal["yes", "no", "unknown"] = "unknown"
+    otherwise: Literal["yes", "no", "unknown"] = "no"
+
+
+class LinkDoc(Doc):
+    to: Names
+    missing: Literal["yes", "no", "unknown"] = "yes"
+
+
+def _where(value: Any) -> Any:
+    return {"is": value} if isinstance(value, str | list) else value
+
+
+def _link(value: Any) -> Any:
+    return {"to": value} if isinstance(value, str | list) else value
+
+
+class SelectorDoc(Doc):
+    """Which facts count."""
+
+    find: Names = ()
+    minus: Names = ()
+    review: Names = ()
+    never: Names = ()
+    in_: Names = Field(default=(), alias="in")
+    words: str = ""
+    where: dict[str, Annotated[WhereDoc, BeforeValidator(_where)]] = {}
+    linked: dict[str, Annotated[LinkDoc, BeforeValidator(_link)]] = {}
+    not_linked: str = ""
+    valued: Names = ()
+    states: Names = ()
+    doubtful_states: Names = ()
+    doubt_flag: str = ""
+    other_study: str = ""
+
+
+class WhenDoc(Doc):
+    within: str = ""
+    overlaps: str = ""
+    ended_within: str = ""
+    before: str = "screening_date"
+    if_unset: Literal["as-of", "wash-out", "unknown"] = "as-of"
+
+
+When = WhenDoc | Literal["ever", "now", "since-instance"]
+Absent = Literal["no", "unknown", "nothing"]
+Kind = Literal["positive", "inferred", "order_only"]
+
+
+class HasDoc(SelectorDoc):
+    """Whether the record holds such a fact; ``absent_means`` has no default."""
+
+    what: str = ""
+    when: When = "ever"
+    absent_means: Absent
+    evidence: Kind = "positive"
+    older_means: Literal["no", "unknown"] = "no"
+    exempt_after: str = ""
+    denied_by: Names = ()
+
+
+class NearbyDoc(SelectorDoc):
+    within: str
+
+
+class LatestDoc(SelectorDoc):
+    valid_for: str = ""
+    before: str = "screening_date"
+    near: str = ""
+    same_day: str = ""
+    flag: str = ""
+    analyte: str = ""
+
+
+class LargestDoc(SelectorDoc):
+    valid_for: str
+    before: str = "screening_date"
+    analyte: str = ""
+
+
+class MeanDoc(LatestDoc):
+    last: int
+
+
+class DerivationDoc(Doc):
+    """A derived value: named inputs, and a formula tree over them."""
+
+    unit: str
+    analyte: str = ""
+    inputs: dict[str, Any]
+    value: Any
+    together: str = ""
+    evidence: Kind = "inferred"
+
+
+class MeasureDoc(Doc):
+    what: str = ""
+    latest: LatestDoc | None = None
+    largest: LargestDoc | None = None
+    mean: MeanDoc | None = None
+    derived: str = ""
+    first_of: tuple[Amount, ...] = ()
+    needed: str
+    flag_near: dict[str, NearbyDoc] = {}
+
+
+class ResultDoc(SelectorDoc):
+    is_: Names = Field(alias="is")
+    against: Names = ()
+    pick: Literal["latest", "any"] = "latest"
+    valid_for: str = ""
+    negative_valid_for: str = ""
+    before: str = "screening_date"
+    number_means: Literal["detected", "cutoff", ""] = ""
+    absent_means: Absent
+    not_before: SelectorDoc | None = None
+    what: str = ""
+    evidence: Kind = "positive"
+
+
+class DailyDoseDoc(SelectorDoc):
+    what: str = ""
+    per_milligram: dict[str, str]
+    needed: str
+    when: WhenDoc
+
+
+class ThenDoc(Doc):
+    first: SelectorDoc
+    event: tuple[SelectorDoc, ...]
+    within: str
+    what: str = ""
+
+
+class StableDoc(Doc):
+    of: SelectorDoc
+    good: Names
+    bad: Names
+    for_: str = Field(alias="for")
+    before: str = "screening_date"
+    what: str = ""
+
+
+class AgeDoc(Doc):
+    needed: str
+    at: str = "as_of"
+
+
+class InstanceDoc(Doc):
+    find: Names
+    review: Names = ()
+    never: Names = ()
+
+
+class AtLeastDoc(Doc):
+    count: int
+    of: tuple[Rule, ...]
+
+
+class AgreeDoc(Doc):
+    of: tuple[Rule, ...]
+    flag: str = "and_reading"
+
+
+class DecideDoc(Doc):
+    what: str = ""
+    shown_by: Rule
+    ruled_out_by: Rule
+
+
+class TakenBackDoc(Doc):
+    rule: Rule
+    by: Rule
+    flag: str = ""
+
+
+class AppliesWhenDoc(Doc):
+    condition: Rule
+    rule: Rule
+
+
+class FlaggedDoc(Doc):
+    rule: Rule
+    flag: str
+    when: Rule
+    is_: Literal["true", "false", "unknown"] = Field(default="true", alias="is")
+
+
+class BecauseDoc(Doc):
+    rule: Rule
+    because: str = ""
+
+
+class ChooseDoc(Doc):
+    by: str
+    cases: dict[str, Rule]
+
+
+class UseDoc(Doc):
+    rule: str
+    with_: dict[str, Any] = Field(default={}, alias="with")
+
+
+class ConstantDoc(Doc):
+    truth: Literal["true", "false", "unknown"]
+    because: str
+
+
+# --- trials, sites, anchors ---------------------------------------------------------------------------------------
+
+
+class ParameterDoc(Doc):
+    default: str
+    about: str
+    choices: Names = ()
+
+
+class HintDoc(Doc):
+    text: str
+    when: Rule | None = None
+
+
+class AtomDoc(Doc):
+    text: str
+    text_ko: str = ""
+    class_: Literal["automatic", "proxy", "manual"] = Field(alias="class")
+    rule: Rule | None = None
+    ask: str = ""
+    ask_ko: str = ""
+    asked_when: Rule | None = None
+    hints: tuple[HintDoc, ...] = ()
+    note: str = ""
+    role_in_formula: Literal["decides", "shown"] = "decides"
+
+
+class CriterionDoc(Doc):
+    role: Literal["inclusion", "exclusion"]
+    text: str
+    text_ko: str = ""
+    atoms: dict[str, AtomDoc]
+    logic: Rule | None = None
+    for_each: str = ""
+    note: str = ""
+
+
+class RegistryDoc(Doc):
+    id: str
+    system: str = "http://clinicaltrials.gov"
+    title: str
+    status: Literal["not-yet-recruiting", "recruiting", "active", "completed", "terminated", "withdrawn", "suspended"]
+    sponsor: str = ""
+    phase: str = ""
+    names: Names = ()
+
+
+class TrialDoc(Doc):
+    trial: RegistryDoc
+    version: str
+    time_zone: str = "UTC"
+    population: str
+    parameters: dict[str, ParameterDoc] = {}
+    derived: dict[str, DerivationDoc] = {}
+    criteria: dict[str, CriterionDoc]
+
+
+class LibraryDoc(Doc):
+    """Rules and derived values that trials share; ``$name`` in them is an argument of `use`, or a trial's parameter."""
+
+    rules: dict[str, Rule] = {}
+    derived: dict[str, DerivationDoc] = {}
+
+
+class LocalCodeDoc(Doc):
+    system: str
+    code: str
+    concept: Names = ()
+    equals: str = ""
+    display: str = ""
+
+
+class UpperLimitDoc(Doc):
+    test: str
+    high: str
+    sex: Literal["male", "female", ""] = ""
+    from_: str = Field(default="", alias="from")
+    until: str = ""
+
+
+class SiteDoc(Doc):
+    site: str = "default"
+    time_zone: str = ""
+    server: str = ""
+    write_to: str = ""
+    token_file: str = ""
+    studies: Names = ()
+    system_aliases: dict[str, Names] = {}
+    codes: tuple[LocalCodeDoc, ...] = ()
+    units: dict[str, Names] = {}
+    resources: dict[str, Any] = {}
+    upper_limits: tuple[UpperLimitDoc, ...] = ()
+    parameters: dict[str, str] = {}
+    absence_policy: dict[str, Literal["closed", "unknown"]] = {}
+    write_closed_studies: Literal["true", "false"] = "false"
+    anchors: dict[str, str] = {}
+
+
+class AnchorsDoc(Doc):
+    default: dict[str, str] = {}
+    patients: dict[str, dict[str, str]] = {}

@@ -1,0 +1,331 @@
+"""Loads a mappings folder and a site file into a study: everything compiled and cross-checked before any patient is read."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from fhir_screen.core import rules as core
+from fhir_screen.core.dates import Span
+from fhir_screen.core.decision import AtomClass, ClosedStudies, Role, TrialIdentity
+from fhir_screen.core.trials import Atom, Criterion, Trial
+from fhir_screen.errors import MappingError, UsageError
+from fhir_screen.mapping.documents import AnchorsDoc, AtomDoc, CriterionDoc, LibraryDoc, SiteDoc, TrialDoc
+from fhir_screen.mapping.rules import ANCHORS, Scope, Shared, compile_rule
+from fhir_screen.mapping.shapes import Shapes
+from fhir_screen.mapping.shaping import compile_shapes
+from fhir_screen.mapping.validation import validated
+from fhir_screen.mapping.vocabulary import Terms, compile_terms
+from fhir_screen.mapping.walk import atoms_in, kinds_of, leaves
+from fhir_screen.mapping.yamlfile import Document, did_you_mean, read_yaml
+
+_CLOSED = frozenset({"completed", "terminated", "withdrawn", "suspended"})
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What a hospital says about itself: its name in identities, its time zone, its policies."""
+
+    id: str = "default"
+    zone: str = ""
+    closed_studies: ClosedStudies = ClosedStudies.OBSERVATION_ONLY
+    anchors: Mapping[str, date] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """All that a night needs to know: trials, vocabulary, shapes and site."""
+
+    trials: tuple[Trial, ...]
+    terms: Terms
+    shapes: Shapes
+    site: Site
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        """The resource types that the trials' rules look at, and those that tell whether silence means no (rule R4)."""
+        ruled = frozenset[str]().union(*(kinds_of(trial) for trial in self.trials))
+        return ruled | {"Encounter", "Condition"}
+
+    @property
+    def index_codes(self) -> tuple[tuple[str, str], ...]:
+        """Codes (system, code) of the trials' index diseases, by which a population is found on a server."""
+        codes: dict[tuple[str, str], None] = {}
+        for trial in self.trials:
+            for concept in sorted(_index_concepts(trial)):
+                codes |= dict.fromkeys(self.terms.codes_of.get(concept, ()))
+        return tuple(codes)
+
+    def zone(self, trial: Trial) -> ZoneInfo:
+        return _zone(self.site.zone) if self.site.zone else ZoneInfo(str(trial.zone))
+
+
+def packaged_mappings() -> Path:
+    """The mappings that came with the package; in a source tree, the folder at its top level."""
+    inside = Path(__file__).parent.parent / "mappings"
+    return inside if inside.is_dir() else Path(__file__).parents[3] / "mappings"
+
+
+def load(
+    mappings: Path | None = None,
+    site_file: Path | None = None,
+    trials: Sequence[str] = (),
+    settings: Mapping[str, str] | None = None,
+) -> Study:
+    """Loads and checks everything. ``trials`` are registry numbers (none: all); ``settings`` override parameters.
+
+    Raises MappingError with file, line and remedy; UsageError for a trial or parameter that does not exist.
+    """
+    folder = mappings or packaged_mappings()
+    if not folder.is_dir():
+        raise UsageError(f"there is no mappings folder {folder}", remedy="check --mappings")
+    site_document = read_yaml(site_file) if site_file else None
+    site_doc = validated(SiteDoc, site_document) if site_document else SiteDoc()
+    site = (site_document, site_doc) if site_document else None
+    terms = compile_terms(
+        read_yaml(folder / "systems.yaml"), [read_yaml(p) for p in _yaml(folder / "concepts")],
+        read_yaml(folder / "analytes.yaml"), read_yaml(folder / "units.yaml"), read_yaml(folder / "words.yaml"), site,
+    )  # fmt: skip
+    shapes = compile_shapes(read_yaml(folder / "resources.yaml"), site_document)
+    library, derived = _library([read_yaml(p) for p in _yaml(folder / "rules")])
+    documents = _chosen([read_yaml(p) for p in _yaml(folder / "trials")], trials, folder)
+    overrides = {**site_doc.parameters, **(settings or {})}
+    _check_settings(documents, site, settings or {}, site_doc.parameters)
+    digest = _digest(folder, site_file)
+    compiled = tuple(
+        _trial(document, terms, library, derived, overrides, site_doc, digest) for document in documents
+    )
+    _check_policies(compiled, site)
+    return Study(compiled, terms, shapes, _site(site_document, site_doc))
+
+
+def _yaml(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.glob("*.yaml")) if folder.is_dir() else []
+
+
+def _library(documents: Iterable[Document]) -> tuple[dict[str, Shared], dict[str, Shared]]:
+    rules: dict[str, Shared] = {}
+    derived: dict[str, Shared] = {}
+    for document in documents:
+        doc = validated(LibraryDoc, document)
+        for key, table, named in (("rules", rules, doc.rules), ("derived", derived, doc.derived)):
+            for name in named:
+                if name in table:
+                    raise document.error(f"{name!r} is defined twice", (key, name), "rename one")
+                table[name] = Shared(document, (key, name), document.content[key][name])
+    return rules, derived
+
+
+def _chosen(documents: Sequence[Document], wanted: Sequence[str], folder: Path) -> list[Document]:
+    by_id: dict[str, Document] = {}
+    for document in documents:
+        trial = validated(TrialDoc, document).trial.id
+        if trial in by_id:
+            raise document.error(f"trial {trial} is defined twice", ("trial", "id"), f"see {by_id[trial].path}")
+        by_id[trial] = document
+    for trial in wanted:
+        if trial not in by_id:
+            remedy = did_you_mean(trial, by_id) or f"trials here: {', '.join(sorted(by_id))}"
+            raise UsageError(f"no trial {trial!r} under {folder}", remedy=remedy)
+    if not by_id:
+        raise UsageError(f"there is no trial under {folder / 'trials'}", remedy="add trials/<registry number>.yaml")
+    return [by_id[trial] for trial in sorted(set(wanted) or by_id)]
+
+
+def _check_settings(
+    documents: Iterable[Document], site: tuple[Document, SiteDoc] | None, settings: Mapping[str, str], at_site: Mapping[str, str]
+) -> None:
+    known = {name for d in documents for name in validated(TrialDoc, d).parameters}
+    for name in settings:
+        if name not in known:
+            raise UsageError(f"no screened trial has a parameter {name!r}", remedy=did_you_mean(name, known))
+    for name in at_site:
+        if site is not None and name not in known:
+            raise site[0].error(f"no trial has a parameter {name!r}", ("parameters", name), did_you_mean(name, known))
+
+
+def _check_policies(trials: Iterable[Trial], site: tuple[Document, SiteDoc] | None) -> None:
+    atoms = {atom.id for trial in trials for criterion in trial.criteria for atom in criterion.atoms}
+    if site is not None:
+        for name in site[1].absence_policy:
+            if name not in atoms:
+                raise site[0].error(f"unknown atom {name!r}", ("absence_policy", name), did_you_mean(name, atoms))
+
+
+def _trial(
+    document: Document, terms: Terms, library: Mapping[str, Shared], derived: Mapping[str, Shared],
+    overrides: Mapping[str, str], site: SiteDoc, digest: str,
+) -> Trial:  # fmt: skip
+    doc = validated(TrialDoc, document)
+    parameters = _parameters(document, doc, overrides)
+    own = {name: Shared(document, ("derived", name), document.content["derived"][name]) for name in doc.derived}
+    ids = [id_ for criterion in doc.criteria.values() for id_ in criterion.atoms]
+    for id_ in ids:
+        if ids.count(id_) > 1:
+            raise document.error(f"atom {id_!r} is defined twice", ("criteria",), "atom ids are unique in a trial")
+    scope = Scope(
+        document, (), terms, parameters, frozenset(ids), library, {**derived, **own}, used={"time_zone"}
+    )  # fmt: skip
+    criteria = tuple(_criterion(scope.at("criteria", id_), id_, c, site) for id_, c in doc.criteria.items())
+    if doc.population not in ids:
+        raise document.error(f"unknown atom {doc.population!r}", ("population",), did_you_mean(doc.population, ids))
+    _check_cycles(document, criteria)
+    effective = hashlib.sha256(repr((digest, document.path.read_bytes(), sorted(parameters.items()))).encode()).hexdigest()
+    identity = TrialIdentity(
+        doc.trial.id, doc.version, doc.trial.title, "completed" if doc.trial.status in _CLOSED else "active",
+        doc.trial.status in _CLOSED, ((doc.trial.system, doc.trial.id),), effective,
+    )  # fmt: skip
+    depth = parameters.get("closed_world_min_depth_days", "unset")
+    return Trial(
+        identity, doc.population, criteria, _zone(doc.time_zone, document), frozenset({doc.trial.id, *doc.trial.names}),
+        parameters, int(depth) if depth.isdigit() else None,
+    )  # fmt: skip
+
+
+def _parameters(document: Document, doc: TrialDoc, overrides: Mapping[str, str]) -> dict[str, str]:
+    values: dict[str, str] = {}
+    for name, parameter in doc.parameters.items():
+        value = overrides.get(name, parameter.default)
+        if parameter.choices and value not in parameter.choices:
+            remedy = did_you_mean(value, parameter.choices) or f"one of {', '.join(parameter.choices)}"
+            raise UsageError(f"{name}={value} is not possible", where=document.where(("parameters", name)), remedy=remedy)
+        if name.endswith("_days") and not (value.isdigit() or value == "unset"):
+            raise UsageError(f"{name}={value} is not a number of days", remedy=f"write e.g. {name}=28")
+        values[name] = value
+    return values
+
+
+def _criterion(scope: Scope, id_: str, doc: CriterionDoc, site: SiteDoc) -> Criterion:
+    atoms = tuple(_atom(scope.at("atoms", a), a, atom, site) for a, atom in doc.atoms.items())
+    if doc.logic is None:
+        if len(atoms) != 1:
+            raise scope.error("several atoms need a formula", "add `logic:`")
+        formula: core.Rule = core.AtomRef(atoms[0].id)
+    else:
+        formula = compile_rule(scope.at("logic"), scope.document.content["criteria"][id_]["logic"])
+    missing = [a for a, atom in doc.atoms.items() if atom.role_in_formula == "decides" and a not in atoms_in(formula)]
+    if missing:
+        raise scope.at("logic").error(
+            f"atom {missing[0]!r} is missing from the formula", "add it to `logic:`, or say `role_in_formula: shown`"
+        )
+    if doc.for_each:
+        each = next((a for a in atoms if a.id == doc.for_each), None)
+        if each is None or not isinstance(each.rule, core.Has):
+            raise scope.at("for_each").error(f"{doc.for_each!r} is not an atom with `has` of this criterion")
+    return Criterion(id_, Role(doc.role), doc.text, atoms, formula, doc.for_each or None)
+
+
+def _atom(scope: Scope, id_: str, doc: AtomDoc, site: SiteDoc) -> Atom:
+    kind = AtomClass(doc.class_)
+    raw: Any = scope.document.content
+    for step in scope.steps:
+        raw = raw[step]
+    if kind is AtomClass.MANUAL:
+        if doc.rule is not None or not doc.ask:
+            raise scope.error("a manual atom asks a person", "write `ask:` and no `rule:`")
+        rule: core.Rule = core.Ask(doc.ask)
+    elif doc.rule is None:
+        raise scope.error("an atom that is not manual needs a rule", "add `rule:`")
+    else:
+        here = replace(scope.at("rule"), proxy=kind is AtomClass.PROXY, absence=site.absence_policy.get(id_, ""))
+        rule = compile_rule(here, raw["rule"])
+    guard = compile_rule(scope.at("asked_when"), raw["asked_when"]) if doc.asked_when is not None else None
+    hints = tuple(
+        core.Hint(h.text, compile_rule(scope.at("hints", n, "when"), raw["hints"][n]["when"]) if h.when else None)
+        for n, h in enumerate(doc.hints)
+    )
+    return Atom(id_, doc.text, kind, rule, guard, hints)
+
+
+def _check_cycles(document: Document, criteria: Iterable[Criterion]) -> None:
+    uses = {
+        a.id: atoms_in(a.rule) | (atoms_in(a.asked_when) if a.asked_when else frozenset()) for c in criteria for a in c.atoms
+    }
+    for start in uses:
+        seen: set[str] = set()
+        queue = list(uses[start])
+        while queue:
+            atom = queue.pop()
+            if atom == start:
+                raise document.error(f"atom {start!r} depends on itself", ("criteria",), "break the circle")
+            if atom not in seen:
+                seen.add(atom)
+                queue += uses.get(atom, ())
+
+
+def _index_concepts(trial: Trial) -> frozenset[str]:
+    rule = trial.rules[trial.population]
+    return frozenset[str]().union(
+        *(leaf.select.find for leaf in leaves(rule) if isinstance(leaf, core.Has) and "Condition" in leaf.select.kinds)
+    )
+
+
+def _zone(name: str, document: Document | None = None) -> ZoneInfo:
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError) as cause:
+        where = document.where(("time_zone",)) if document else ""
+        raise MappingError(f"unknown time zone {name!r}", where=where, remedy="e.g. Asia/Seoul") from cause
+
+
+def _site(document: Document | None, doc: SiteDoc) -> Site:
+    if doc.time_zone:
+        _zone(doc.time_zone, document)
+    closed = ClosedStudies.CANDIDATES_TOO if doc.write_closed_studies == "true" else ClosedStudies.OBSERVATION_ONLY
+    anchors = {name: _day(document, ("anchors", name), name, text) for name, text in doc.anchors.items()}
+    return Site(doc.site, doc.time_zone, closed, anchors)
+
+
+@dataclass(frozen=True, slots=True)
+class Anchors:
+    """Days that the record does not hold: for everybody, and patient by patient."""
+
+    default: Mapping[str, date] = field(default_factory=dict)
+    patients: Mapping[str, Mapping[str, date]] = field(default_factory=dict)
+
+    def of(self, patient: str) -> dict[str, date]:
+        return {**self.default, **self.patients.get(patient, {})}
+
+
+def load_anchors(path: Path) -> Anchors:
+    """Reads an anchors file (contract, row `--anchors`)."""
+    document = read_yaml(path)
+    doc = validated(AnchorsDoc, document)
+    default = {n: _day(document, ("default", n), n, t) for n, t in doc.default.items()}
+    patients = {
+        p.removeprefix("Patient/"): {n: _day(document, ("patients", p, n), n, t) for n, t in days.items()}
+        for p, days in doc.patients.items()
+    }
+    return Anchors(default, patients)
+
+
+def _day(document: Document | None, steps: tuple[str, ...], name: str, text: str) -> date:
+    where = document.where(steps) if document else ""
+    if name not in ANCHORS:
+        raise MappingError(f"unknown anchor {name!r}", where=where, remedy=did_you_mean(name, ANCHORS))
+    span = Span.parse(text, ZoneInfo("UTC"))
+    if span is None or not span.exact or span.moment is not None:
+        raise MappingError(f"{text!r} is not a day", where=where, remedy="write YYYY-MM-DD")
+    return span.first
+
+
+def _digest(folder: Path, site_file: Path | None) -> str:
+    """One hash of everything that may change an answer."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*.yaml")) + ([site_file] if site_file else []):
+        if path.parent.name in ("trials", "sites") and path.parent.parent == folder and path != site_file:
+            continue
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def day_of(text: str) -> date | None:
+    """A day of the command line: YYYY-MM-DD and nothing else."""
+    span = Span.parse(text, ZoneInfo("UTC"))
+    return span.first if span and span.exact and span.moment is None and len(text) == 10 else None
+

@@ -1,0 +1,90 @@
+"""From a YAML document to its pydantic model; every mistake ends as file, line, path and remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, TypeVar, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from fhir_screen.errors import MappingError
+from fhir_screen.mapping.yamlfile import Document, Steps, did_you_mean
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def validated(model: type[Model], document: Document, content: Any = None, steps: Steps = ()) -> Model:
+    """Checks a document, or the part of it at ``steps``."""
+    value = document.content if content is None else content
+    try:
+        return model.model_validate(value)
+    except ValidationError as cause:
+        raise _first_mistake(model, document, value, steps, cause) from None
+
+
+def _first_mistake(
+    model: type[BaseModel], document: Document, content: Any, steps: Steps, cause: ValidationError
+) -> MappingError:
+    mistakes = sorted(cause.errors(), key=lambda e: (e["type"] != "extra_forbidden", len(e["loc"])))
+    mistake = mistakes[0]
+    inside = _existing(content, mistake["loc"])
+    where = (*steps, *inside)
+    key = str(mistake["loc"][-1])
+    match mistake["type"]:
+        case "extra_forbidden":
+            known = _keys_of(model, mistake["loc"][:-1])
+            return document.error(f"unknown key {key!r}", where, did_you_mean(key, known) or _listing(known))
+        case "missing":
+            return document.error(f"key {key!r} is missing", where, f"add {key!r}")
+        case "literal_error":
+            return document.error(
+                f"{mistake['input']!r} is not one of {mistake['ctx']['expected']}", where,
+                did_you_mean(str(mistake["input"]), mistake["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", ")),
+            )  # fmt: skip
+        case _:
+            return document.error(f"{mistake['msg'].lower()} (found {_brief(mistake['input'])})", where)
+
+
+def _brief(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) < 60 else text[:57] + "..."
+
+
+def _listing(known: Iterable[str]) -> str:
+    return "known here: " + ", ".join(sorted(known)) if known else ""
+
+
+def _existing(content: Any, loc: tuple[str | int, ...]) -> Steps:
+    """The part of an error's location that is a path in the document (pydantic adds names of union members)."""
+    steps: list[str | int] = []
+    for step in loc:
+        if isinstance(content, dict) and step in content:
+            content = content[step]
+        elif isinstance(content, list | tuple) and isinstance(step, int) and step < len(content):
+            content = content[step]
+        else:
+            continue
+        steps.append(step)
+    return tuple(steps)
+
+
+def _keys_of(model: type[BaseModel], loc: tuple[str | int, ...]) -> set[str]:
+    current: Any = model
+    for step in loc:
+        current = _into(current, step)
+    models = [m for m in _models(current)]
+    return {field.alias or name for m in models for name, field in m.model_fields.items()}
+
+
+def _into(current: Any, step: str | int) -> Any:
+    for model in _models(current):
+        for name, field in model.model_fields.items():
+            if step in (name, field.alias):
+                return field.annotation
+    return current
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for argument in get_args(annotation) for model in _models(argument)]

@@ -1,0 +1,235 @@
+"""Compiles code systems, code sets, analytes, units and words, with a site's own codes and spellings on top."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+from fhir_screen.core.chart import UpperLimit, Vocabulary
+from fhir_screen.core.codes import Code, Codebook, CodeSystem, Matching, Membership, Reach, canonical_code, canonical_uri
+from fhir_screen.core.quantities import Interval
+from fhir_screen.core.units import Analyte, Factor, UnitTable
+from fhir_screen.core.words import Words
+from fhir_screen.mapping.documents import AnalyteDoc, AnalytesDoc, ConceptDoc, ConceptsDoc, SystemsDoc, UnitsDoc, WordsDoc
+from fhir_screen.mapping.documents import SiteDoc
+from fhir_screen.mapping.validation import validated
+from fhir_screen.mapping.yamlfile import Document, Steps, did_you_mean
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """All that rules may name, beside the compiled vocabulary."""
+
+    vocabulary: Vocabulary
+    found_in: Mapping[str, frozenset[str]]
+    analyte_of: Mapping[str, str]
+    words: Mapping[str, Words]
+    codes_of: Mapping[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
+    texts: Mapping[str, tuple[Membership, ...]] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Rows:
+    table: dict[str, dict[str, dict[str, Membership]]] = field(default_factory=dict)
+
+    def add(self, system: str, code: str, membership: Membership) -> None:
+        self.table.setdefault(system, {}).setdefault(code, {})[membership.concept] = membership
+
+    def frozen(self) -> dict[str, dict[str, tuple[Membership, ...]]]:
+        return {s: {c: tuple(ms.values()) for c, ms in codes.items()} for s, codes in self.table.items()}
+
+
+def compile_terms(
+    systems: Document,
+    concepts: Iterable[Document],
+    analytes: Document,
+    units: Document,
+    words: Document,
+    site: tuple[Document, SiteDoc] | None = None,
+) -> Terms:
+    known_systems = validated(SystemsDoc, systems)
+    code_systems = _systems(systems, known_systems, site)
+    analyte_table = _analytes(analytes, validated(AnalytesDoc, analytes))
+    rows = _Rows()
+    found_in: dict[str, frozenset[str]] = {}
+    analyte_of: dict[str, str] = {}
+    labels: dict[str, str] = {}
+    texts: dict[str, dict[str, Membership]] = {}
+    codes_of: dict[str, list[tuple[str, str]]] = {}
+    for document in concepts:
+        doc = validated(ConceptsDoc, document)
+        for name, concept in doc.concepts.items():
+            steps: Steps = ("concepts", name)
+            if name in labels:
+                raise document.error(f"concept {name!r} is defined twice", steps, "merge the two")
+            labels[name] = concept.label
+            found_in[name] = frozenset(concept.found_in or doc.found_in)
+            if concept.analyte:
+                _known(document, concept.analyte, analyte_table, "analyte", (*steps, "analyte"))
+                analyte_of[name] = concept.analyte
+            for text in concept.texts:
+                texts.setdefault(folded_text(text), {})[name] = Membership(name, 1)
+            codes_of[name] = _add_rows(document, steps, name, concept, known_systems, code_systems, rows)
+    if site is not None:
+        _add_local(site, labels, code_systems, rows)
+    unit_doc = validated(UnitsDoc, units)
+    spellings = {ucum: tuple(names) for ucum, names in unit_doc.units.items()}
+    if site is not None:
+        for ucum, more in site[1].units.items():
+            _known(site[0], ucum, spellings, "unit", ("units", ucum))
+            spellings[ucum] = (*spellings[ucum], *more)
+    codebook = Codebook(code_systems, rows.frozen())
+    limits = _upper_limits(site, labels, analyte_of, analyte_table)
+    vocabulary = Vocabulary(codebook, UnitTable.of(spellings), analyte_table, labels, limits)
+    word_doc = validated(WordsDoc, words)
+    compiled = {name: _words(listed, word_doc.but_not) for name, listed in word_doc.words.items()}
+    return Terms(
+        vocabulary, found_in, analyte_of, compiled,
+        {name: tuple(codes) for name, codes in codes_of.items()},
+        {text: tuple(ms.values()) for text, ms in texts.items()},
+    )  # fmt: skip
+
+
+def _words(listed: Iterable[str], but_not: Iterable[str]) -> Words:
+    """A list's own exceptions stand in it with an exclamation mark before them."""
+    hits = [word for word in listed if not word.startswith("!")]
+    return Words.of(hits, [*but_not, *(word[1:] for word in listed if word.startswith("!"))])
+
+
+def folded_text(text: str) -> str:
+    """How answers given as text are compared: whole, without case, outer blanks and doubled blanks (rule R13)."""
+    return " ".join(text.lower().split()).strip(" .")
+
+
+def _systems(document: Document, doc: SystemsDoc, site: tuple[Document, SiteDoc] | None) -> dict[str, CodeSystem]:
+    table: dict[str, CodeSystem] = {}
+    for key, entry in doc.systems.items():
+        extra = tuple(site[1].system_aliases.get(key, ())) if site else ()
+        system = CodeSystem(key, entry.uri, (*entry.aliases, *extra), Matching(entry.matching), Reach(entry.reach))
+        table[key] = system
+        for uri in (entry.uri, *entry.aliases, *extra):
+            other = table.setdefault(canonical_uri(uri), system)
+            if other is not system:
+                raise document.error(f"{uri} is a name of {other.key} and of {key}", ("systems", key), "keep one")
+    if site is not None:
+        for key in site[1].system_aliases:
+            _known(site[0], key, doc.systems, "code system", ("system_aliases", key))
+    return table
+
+
+def _add_rows(
+    document: Document, steps: Steps, name: str, concept: ConceptDoc, doc: SystemsDoc,
+    systems: Mapping[str, CodeSystem], rows: _Rows,
+) -> list[tuple[str, str]]:  # fmt: skip
+    codes: list[tuple[str, str]] = []
+    for number, row in enumerate(concept.codes):
+        here = (*steps, "codes", number)
+        if len(row) not in (4, 5):
+            raise document.error("a row is [system, code, display, verification] and perhaps a number", here)
+        keys = doc.joint.get(row[0]) or (row[0],)
+        for key in keys:
+            _known(document, key, {k for k in systems if k in doc.systems}, "code system", here)
+            system = systems[key]
+            code = canonical_code(row[1], system.matching)
+            rows.add(key, code, Membership(name, len(code), row[4] if len(row) == 5 else None))
+            codes.append((system.uri, row[1]))
+    return codes
+
+
+def _add_local(
+    site: tuple[Document, SiteDoc], labels: dict[str, str], systems: Mapping[str, CodeSystem], rows: _Rows
+) -> None:
+    document, doc = site
+    for number, local in enumerate(doc.codes):
+        steps = ("codes", number)
+        known = systems.get(canonical_uri(local.system))
+        key = known.key if known else canonical_uri(local.system)
+        code = canonical_code(local.code, known.matching if known else Matching.EXACT)
+        if not local.concept and not local.equals:
+            raise document.error("a local code needs `concept` or `equals`", steps, "name the concept it belongs to")
+        for concept in local.concept:
+            _known(document, concept, labels, "concept", (*steps, "concept"))
+            rows.add(key, code, Membership(concept, 1000))
+        if local.equals:
+            for membership in _equal(document, steps, local.equals, systems, rows):
+                rows.add(key, code, Membership(membership.concept, 1000, membership.value))
+
+
+def _equal(
+    document: Document, steps: Steps, equals: str, systems: Mapping[str, CodeSystem], rows: _Rows
+) -> tuple[Membership, ...]:
+    uri, _, code = equals.partition("|")
+    system = systems.get(uri) or systems.get(canonical_uri(uri))
+    if system is None or not code:
+        raise document.error(f"{equals!r} is not system|code of a known system", (*steps, "equals"), "e.g. LNC|718-7")
+    book = Codebook(systems, rows.frozen())
+    found = book.memberships(Code(system.key, code, system.uri))
+    if not found:
+        raise document.error(f"no concept holds {equals}", (*steps, "equals"), "name a code that the mapping knows, or `concept`")
+    return found
+
+
+def _analytes(document: Document, doc: AnalytesDoc) -> dict[str, Analyte]:
+    return {name: _analyte(document, doc, name, entry) for name, entry in doc.analytes.items()}
+
+
+def _analyte(document: Document, doc: AnalytesDoc, name: str, entry: AnalyteDoc) -> Analyte:
+    steps: Steps = ("analytes", name)
+    if entry.like:
+        _known(document, entry.like, doc.analytes, "analyte", (*steps, "like"))
+    base = doc.analytes[entry.like] if entry.like else entry
+    factors = {unit: Factor(_fraction(document, f, (*steps, "factors", unit))) for unit, f in base.factors.items()}
+    for unit, f in base.molar.items():
+        factors[unit] = Factor(_fraction(document, f, (*steps, "molar", unit)), molar=True)
+    for unit, f in base.fraction.items():
+        factors[unit] = Factor(_fraction(document, f, (*steps, "fraction", unit)), at_most=Fraction(1))
+    unit = entry.unit or base.unit
+    if unit not in factors:
+        raise document.error(f"the canonical unit {unit!r} has no factor", steps, f"add {unit}: '1'")
+    plausible = tuple(_range(document, text, (*steps, "plausible")) for text in entry.plausible or base.plausible)
+    steps_of = entry.steps or base.steps
+    return Analyte(
+        name, unit, factors, plausible, frozenset(entry.whole or base.whole),
+        tuple(entry.prefixes or base.prefixes), _fraction(document, steps_of, steps) if steps_of else None,
+    )  # fmt: skip
+
+
+def _range(document: Document, text: str, steps: Steps) -> Interval:
+    low, _, high = text.partition(" to ")
+    first = _fraction(document, low, steps)
+    return Interval(first, _fraction(document, high, steps) if high else first)
+
+
+def _fraction(document: Document, text: str, steps: Steps) -> Fraction:
+    top, _, bottom = text.partition("/")
+    try:
+        return Fraction(top.strip()) / Fraction(bottom.strip() or 1)
+    except (ValueError, ZeroDivisionError):
+        raise document.error(f"{text!r} is not a number or a fraction", steps, "write 0.1 or 1/88.42") from None
+
+
+def _upper_limits(
+    site: tuple[Document, SiteDoc] | None, labels: Mapping[str, str], analyte_of: Mapping[str, str],
+    analytes: Mapping[str, Analyte],
+) -> tuple[UpperLimit, ...]:  # fmt: skip
+    if site is None:
+        return ()
+    document, doc = site
+    limits = []
+    for number, entry in enumerate(doc.upper_limits):
+        steps: Steps = ("upper_limits", number)
+        _known(document, entry.test, labels, "concept", (*steps, "test"))
+        value, _, unit = entry.high.partition(" ")
+        analyte = analytes.get(analyte_of.get(entry.test, ""))
+        if analyte is None or unit not in analyte.factors:
+            raise document.error(f"{entry.test} does not come in {unit!r}", (*steps, "high"), f"write e.g. {value} U/L")
+        limits.append(
+            UpperLimit(entry.test, _fraction(document, value, steps), unit, entry.sex or None, entry.from_, entry.until)
+        )
+    return tuple(limits)
+
+
+def _known(document: Document, name: str, known: Iterable[str], what: str, steps: Steps) -> None:
+    if name not in known:
+        raise document.error(f"unknown {what} {name!r}", steps, did_you_mean(name, known))

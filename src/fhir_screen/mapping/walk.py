@@ -1,0 +1,50 @@
+"""Walks compiled rules: which atoms they name, which resource types they look at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, get_args
+
+from fhir_screen.core import rules as core
+from fhir_screen.core.trials import Trial
+
+_RULES = get_args(core.Rule)
+
+
+def leaves(rule: core.Rule) -> Iterator[core.Rule]:
+    """A rule and all rules inside it."""
+    yield rule
+    for part in _parts(rule):
+        if isinstance(part, _RULES):
+            yield from leaves(part)
+
+
+def atoms_in(rule: core.Rule) -> frozenset[str]:
+    """The atoms that a rule names."""
+    return frozenset(leaf.id for leaf in leaves(rule) if isinstance(leaf, core.AtomRef))
+
+
+def kinds_of(trial: Trial) -> frozenset[str]:
+    """The resource types that a trial's rules, guards and hints look at."""
+    kinds: set[str] = set()
+    for criterion in trial.criteria:
+        for atom in criterion.atoms:
+            rules = [atom.rule, *([atom.asked_when] if atom.asked_when else []), *(h.rule for h in atom.hints if h.rule)]
+            for rule in rules:
+                kinds |= {kind for selector in _selectors(rule) for kind in selector.kinds}
+    return frozenset(kinds)
+
+
+def _selectors(value: Any) -> Iterator[core.Selector]:
+    if isinstance(value, core.Selector):
+        yield value
+        return
+    for part in _parts(value):
+        yield from _selectors(part)
+
+
+def _parts(value: Any) -> Iterator[Any]:
+    if isinstance(value, tuple):
+        yield from value
+    elif type(value).__module__ == core.__name__ and hasattr(value, "__dataclass_fields__"):
+        yield from (getattr(value, name) for name in value.__dataclass_fields__)

@@ -1,0 +1,1 @@
+"""A real HAPI FHIR server for the tests."""
