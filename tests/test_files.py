@@ -150,7 +150,8 @@ def test_a_file_that_is_not_packed_but_called_so_is_read(tmp_path: Path) -> None
 
 
 def test_numbers_keep_the_digits_a_threshold_needs(tmp_path: Path) -> None:
-    text = '{"resourceType":"Observation","id":"o","valueQuantity":{"value":7.20},"component":[{"valueInteger":9007199254740993}]}'
+    long = '"component":[{"valueInteger":9007199254740993}]'
+    text = f'{{"resourceType":"Observation","id":"o","valueQuantity":{{"value":7.20}},{long}}}'
     resource = read(tmp_path, "o.json", text).found[0].resource
     assert repr(resource["valueQuantity"]["value"]) == "7.2"
     assert resource["component"][0]["valueInteger"] == 9007199254740993
@@ -249,7 +250,8 @@ def test_a_folder_without_one_resource_says_why(tmp_path: Path) -> None:
         read_files(tmp_path)
     assert caught.value.what == (
         "not one readable FHIR resource; 0.json: JSON, but no FHIR: there is no resourceType; "
-        "1.json: JSON, but no FHIR: there is no resourceType; 2.json: JSON, but no FHIR: there is no resourceType; and 2 more"
+        "1.json: JSON, but no FHIR: there is no resourceType; "
+        "2.json: JSON, but no FHIR: there is no resourceType; and 2 more"
     )
 
 
@@ -359,16 +361,18 @@ def test_an_impossible_number_spoils_the_one_entry_that_holds_it(tmp_path: Path)
 
 def test_a_spoilt_entry_finds_its_patient_by_the_address_in_its_bundle(tmp_path: Path) -> None:
     bad = {**observation("bad", value="@"), "subject": {"reference": "urn:uuid:1"}}
-    entries = [{"fullUrl": "urn:uuid:1", "resource": PATIENT}, {"resource": bad}]
+    entries: list[Dict] = [{"fullUrl": "urn:uuid:1", "resource": PATIENT}, {"resource": bad}]
     haul = read(tmp_path, "a.json", json.dumps(bundle("collection", *entries)).replace('"@"', "NaN"))
     assert holes(haul) == [("Observation", "p1")]
 
 
-@pytest.mark.parametrize("number", ["18446744073709551616", "-9223372036854775809", "1" * 300, "12345678901234567890.5"])
+@pytest.mark.parametrize(
+    "number", ["18446744073709551616", "-9223372036854775809", "1" * 300, "12345678901234567890.5"]
+)
 def test_a_number_of_any_length_is_no_crash(tmp_path: Path, number: str) -> None:
     haul = read(tmp_path, "o.json", json.dumps(observation(value="@")).replace('"@"', number))
     assert names(haul) == ["Observation/o1"]
-    # The same, where NaN elsewhere in the file makes the patient reader read it.
+    # The same, where NaN elsewhere in the file makes the slower parser read it.
     both = bundle("collection", {"resource": observation(value="@")}, {"resource": observation("o2", value="!")})
     haul = read(tmp_path, "b.json", json.dumps(both).replace('"@"', number).replace('"!"', "NaN"))
     assert names(haul) == ["Observation/o1"]
@@ -493,7 +497,10 @@ def test_an_outcome_of_odd_shape_still_warns(tmp_path: Path) -> None:
     ],
 )
 def test_a_refused_entry_makes_a_type_incomplete(tmp_path: Path, response: Dict, more: Dict, kind: str) -> None:
-    found = {"resource": bundle("searchset", {"resource": {"resourceType": "Condition"}}), "response": {"status": "200 OK"}}
+    found = {
+        "resource": bundle("searchset", {"resource": {"resourceType": "Condition"}}),
+        "response": {"status": "200 OK"},
+    }
     haul = read(tmp_path, "a.json", bundle("batch-response", found, {"response": response, **more}))
     assert holes(haul) == [(kind, None)]
     assert haul.damage[0].what.startswith("a.json, entry 2: was refused (")
@@ -511,8 +518,21 @@ NEXT: Dict = {"relation": "next", "url": "http://a/fhir?page=2"}
     ("entries", "own", "kind", "kinds"),
     [
         ([{"resource": observation()}], "", "Observation", set()),
-        ([{"resource": observation(), "search": {"mode": "match"}}, {"resource": PATIENT, "search": {"mode": "include"}}], "", "Observation", set()),
-        ([{"resource": observation()}, {"resource": {"resourceType": "Condition"}}], "", None, {"Condition", "Observation"}),
+        (
+            [
+                {"resource": observation(), "search": {"mode": "match"}},
+                {"resource": PATIENT, "search": {"mode": "include"}},
+            ],
+            "",
+            "Observation",
+            set(),
+        ),
+        (
+            [{"resource": observation()}, {"resource": {"resourceType": "Condition"}}],
+            "",
+            None,
+            {"Condition", "Observation"},
+        ),
         ([{"resource": PATIENT}], "", "Patient", set()),
         # _revinclude: the records of the next patients are on the next page.
         ([{"resource": PATIENT}, {"resource": observation(), "search": {"mode": "include"}}], "", None, set()),
@@ -553,9 +573,18 @@ def test_a_next_page_that_is_another_file_is_not_missing(tmp_path: Path) -> None
             },
             Deletion("Observation/o1", "http://a/fhir", "3", "2025-10-02T09:00:00+09:00"),
         ),
-        ({"request": {"method": "DELETE", "url": "http://a/fhir/Observation/o1"}}, Deletion("Observation/o1", "http://a/fhir")),
-        ({"fullUrl": "http://a/fhir/Observation/o1", "request": {"method": "DELETE"}}, Deletion("Observation/o1", "http://a/fhir")),
-        ({"request": {"method": "DELETE", "url": "Observation/o1"}, "resource": observation()}, Deletion("Observation/o1")),
+        (
+            {"request": {"method": "DELETE", "url": "http://a/fhir/Observation/o1"}},
+            Deletion("Observation/o1", "http://a/fhir"),
+        ),
+        (
+            {"fullUrl": "http://a/fhir/Observation/o1", "request": {"method": "DELETE"}},
+            Deletion("Observation/o1", "http://a/fhir"),
+        ),
+        (
+            {"request": {"method": "DELETE", "url": "Observation/o1"}, "resource": observation()},
+            Deletion("Observation/o1"),
+        ),
     ],
 )
 def test_a_deletion_is_told(tmp_path: Path, entry: Dict, deletion: Deletion) -> None:
@@ -568,6 +597,17 @@ def test_a_deletion_by_search_cannot_be_followed(tmp_path: Path) -> None:
     haul = read(tmp_path, "a.json", bundle("transaction", entry))
     assert holes(haul) == [("Observation", None)]
     assert haul.deletions == []
+
+
+def test_a_version_that_only_the_entry_tells_is_that_of_the_resource(tmp_path: Path) -> None:
+    answer = {"status": "200", "etag": 'W/"7"', "lastModified": "2025-10-02T09:00:00Z"}
+    stamped = {**observation("o2"), "meta": {"versionId": "1"}}
+    entries = [{"resource": observation(), "response": answer}, {"resource": stamped, "response": answer}]
+    haul = read(tmp_path, "a.json", bundle("history", *entries))
+    assert [found.resource["meta"] for found in haul.found] == [
+        {"versionId": "7", "lastUpdated": "2025-10-02T09:00:00Z"},
+        {"versionId": "1", "lastUpdated": "2025-10-02T09:00:00Z"},
+    ]
 
 
 # Any input at all
@@ -586,15 +626,20 @@ def test_no_cut_of_a_file_raises_anything_else(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", [None, 7, "text", [], {}, [None], [7], ["x"], [[]], [{}], True])
 def test_no_shape_of_any_element_raises(tmp_path: Path, value: object) -> None:
-    shapes: list[Dict] = [
-        {**bundle("searchset"), key: value} for key in ("entry", "link", "type")
-    ]
+    shapes: list[Dict] = [{**bundle("searchset"), key: value} for key in ("entry", "link", "type")]
     entry = {"fullUrl": "x", "resource": PATIENT, "request": {}, "response": {}, "search": {}}
     shapes += [bundle("batch-response", {**entry, key: value}) for key in entry]
-    shapes += [bundle("history", {"request": {"method": value, "url": value}, "response": {"status": value, "etag": value}})]
-    shapes += [bundle("history", {"fullUrl": value, "request": {"method": "DELETE", "url": value}, "response": {"etag": value}})]
+    shapes += [
+        bundle("history", {"request": {"method": value, "url": value}, "response": {"status": value, "etag": value}})
+    ]
+    shapes += [
+        bundle(
+            "history", {"fullUrl": value, "request": {"method": "DELETE", "url": value}, "response": {"etag": value}}
+        )
+    ]
     shapes += [{"resourceType": "OperationOutcome", "issue": value}]
-    shapes += [outcome("error", **{key: value}) for key in ("severity", "code", "diagnostics", "expression", "details")]
+    for key in ("severity", "code", "diagnostics", "expression", "details"):
+        shapes.append({"resourceType": "OperationOutcome", "issue": [{"severity": "error", key: value}]})
     shapes += [bundle("searchset", link=[{"relation": value, "url": value}, {"relation": "next", "url": value}])]
     shapes += [{"resourceType": value, "id": value}, observation(subject=value), {**PATIENT, "id": value}]
     haul = read(tmp_path, "x.ndjson", lines(*shapes, observation("last")))

@@ -38,7 +38,7 @@ def test_nothing_stands_on_an_empty_server() -> None:
 
 def test_what_the_machine_wrote_stands_as_its_own() -> None:
     assert look(written(likely()), likely()) == Held(
-        Standing(likely().digest, False, SubjectStanding.OURS, "candidate"),
+        Standing(likely().digest, subject=SubjectStanding.OURS, subject_status="candidate"),
         result_version="1",
         subject_version="1",
         result_stands=True,
@@ -69,7 +69,10 @@ def test_a_server_may_write_references_in_its_own_way() -> None:
         ({"meta": {"versionId": "2"}}, "the ResearchSubject was saved by somebody who dropped our marks"),
         ({"identifier": []}, "a person changed identifier of the ResearchSubject"),
         ({"consent": {"reference": "Consent/c"}}, "a person changed consent of the ResearchSubject"),
-        ({"assignedArm": "A", "period": {"start": "2026"}}, "a person changed assignedArm, period of the ResearchSubject"),
+        (
+            {"assignedArm": "A", "period": {"start": "2026"}},
+            "a person changed assignedArm, period of the ResearchSubject",
+        ),
         ({"study": {"reference": "ResearchStudy/x"}}, "a person changed study of the ResearchSubject"),
         ({"individual": {"reference": "Patient/p2"}}, "a person changed individual of the ResearchSubject"),
     ],
@@ -263,5 +266,5 @@ def test_the_study_of_somebody_elses_subject_is_read_and_remembered(
 
 def test_two_installations_respect_each_other() -> None:
     found = held(likely(), "south", Ground.of(written(likely()).values()))
-    assert found.standing == Standing(None, False, SubjectStanding.HUMAN, "candidate")
+    assert found.standing == Standing(subject=SubjectStanding.HUMAN, subject_status="candidate")
     assert found.kept == (f"ResearchSubject/{subject_identity('north', likely()).id} was made by somebody else",)

@@ -65,7 +65,8 @@ def new(*decisions: Decision, signature: Signature = FIRST_NIGHT) -> dict[str, A
 
 
 def resource(bundle: dict[str, Any], kind: str) -> dict[str, Any]:
-    (one,) = [e["resource"] for e in bundle["entry"] if e["resource"]["resourceType"] == kind]
+    found: list[dict[str, Any]] = [e["resource"] for e in bundle["entry"] if e["resource"]["resourceType"] == kind]
+    (one,) = found
     return one
 
 
@@ -84,6 +85,7 @@ def test_a_new_candidate_brings_everything_that_its_references_need() -> None:
     ]
     assert bundle["type"] == "transaction"
     assert {e["request"]["ifNoneMatch"] for e in bundle["entry"]} == {"*"}
+    assert all(e["fullUrl"] == f"https://fhir-screen.org/fhir/{e['request']['url']}" for e in bundle["entry"])
     assert all(e["request"]["url"] == f"{e['resource']['resourceType']}/{e['resource']['id']}" for e in bundle["entry"])
 
 
@@ -109,9 +111,7 @@ def test_the_subject_says_which_status_the_machine_wrote() -> None:
         "id": subject_identity("north", likely()).id,
         "meta": {"tag": [{"system": "https://fhir-screen.org/tag", "code": "managed"}]},
         "extension": [{"url": "https://fhir-screen.org/status-written", "valueString": "candidate"}],
-        "identifier": [
-            {"system": "https://fhir-screen.org/subject", "value": subject_identity("north", likely()).key}
-        ],
+        "identifier": [{"system": "https://fhir-screen.org/subject", "value": subject_identity("north", likely()).key}],
         "status": "candidate",
         "study": {"reference": f"ResearchStudy/{study_identity('north', ALPHA).id}"},
         "individual": {"reference": "Patient/p1"},
@@ -146,9 +146,7 @@ def test_the_observation_says_what_was_decided_for_whom_and_in_which_study() -> 
         "subject": {"reference": "Patient/p1"},
         "effectiveDateTime": "2026-11-21T18:00:00Z",
         "issued": "2026-11-21T18:00:00Z",
-        "valueCodeableConcept": {
-            "coding": [{"system": "https://fhir-screen.org/outcome", "code": "not-eligible"}]
-        },
+        "valueCodeableConcept": {"coding": [{"system": "https://fhir-screen.org/outcome", "code": "not-eligible"}]},
         "note": [{"text": "not-eligible: 1 of 4 criteria block (E01); 1 undetermined."}],
         "device": {"reference": f"Device/{device_identity('north', '0.1.0').id}"},
         "derivedFrom": [{"reference": "Observation/hb1/_history/2"}],
@@ -314,7 +312,9 @@ def test_a_study_is_put_again_when_the_mapping_says_something_new_of_it() -> Non
     assert (entry.stands, entry.version, entry.resource["status"]) == (True, "3", "completed")
 
 
-@pytest.mark.parametrize("touched", [{"status": "withdrawn"}, {"phase": {"text": "2"}}, {"title": "Our melanoma study"}])
+@pytest.mark.parametrize(
+    "touched", [{"status": "withdrawn"}, {"phase": {"text": "2"}}, {"title": "Our melanoma study"}]
+)
 def test_a_study_that_a_person_has_changed_is_left_alone(touched: dict[str, Any]) -> None:
     stands = resource(new(likely()), "ResearchStudy") | touched
     closed = replace(ALPHA, status="completed")
@@ -352,9 +352,7 @@ def test_a_note_names_at_most_five_criteria() -> None:
 def test_a_note_says_what_a_person_should_look_at_first_and_who_has_died() -> None:
     open_question = replace(SUPPORTING[3], open_question=True)
     asked = decision("p1", ALPHA, Verdict.NEEDS_REVIEW, open_question)
-    assert summary(asked) == (
-        "needs-review: 0 of 1 criteria block; 1 undetermined; to be looked at first (E03)."
-    )
+    assert summary(asked) == ("needs-review: 0 of 1 criteria block; 1 undetermined; to be looked at first (E03).")
     assert summary(replace(refused(), blocked_by="deceased")) == (
         "not-eligible: 1 of 4 criteria block (E01); blocked by: deceased; 1 undetermined."
     )
@@ -426,6 +424,7 @@ def _request(**content: Any) -> Any:
         (_observation(note=[]), "note is empty"),
         (_observation(derivedFrom=[{"reference": "MedicationRequest/rx"}]), "must not point to MedicationRequest"),
         (_observation(component=[{"code": {"text": "x"}}]), "component[0] needs either"),
+        (lambda bundle: bundle["entry"][0].pop("fullUrl"), "fullUrl does not end in request.url"),
         (_request(method="POST"), "request.method is not PUT"),
         (_request(method="SAVE"), "request.method is no HTTP verb"),
         (_request(url="Observation/other"), "request.url does not name the resource"),

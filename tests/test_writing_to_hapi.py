@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import urllib.error
 import urllib.request
+import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 from decisions import ALPHA, BETA, FIRST_NIGHT, SECOND_NIGHT, THIRD_NIGHT, likely, refused, review
 
-from fhir_screen.core.decision import Decision, Standing, action
+from fhir_screen.core.decision import Decision, Standing, SubjectStanding, action
 from fhir_screen.fhir.identity import device_identity, result_identity, study_identity, subject_identity
 from fhir_screen.fhir.server import Access, Conflict, FhirServer, Rejected
 from fhir_screen.fhir.sinks import Outcome, PlanSink, ServerSink, Trouble
@@ -52,12 +53,12 @@ def put(base: str, resource: Resource) -> Resource:
 @pytest.fixture
 def site(request: pytest.FixtureRequest) -> str:
     """Each test is an installation of its own, with a patient of its own."""
-    return str(request.node.name)
+    return f"{request.node.name}-{uuid.uuid4().hex}"
 
 
 @pytest.fixture
 def patient(hapi: str, site: str) -> str:
-    own_id = f"writing-{abs(hash(site)):x}"
+    own_id = f"writing-{site[-32:]}"
     put(hapi, {"resourceType": "Patient", "id": own_id})
     for kind, evidence in (
         ("Observation", {"id": "hb1", "status": "final", "code": {"text": "hemoglobin"}}),
@@ -213,7 +214,7 @@ def test_a_stale_version_is_a_conflict(hapi: str, server: FhirServer, site: str,
     server.transaction(transaction(entries([part], Ground(), signature)))
     subject = subject_identity(site, likely(patient)).reference
     changed = put(hapi, {**read(hapi, subject), "status": "withdrawn"})
-    stale = Held(replace(_ours(patient)), result_version="1", subject_version="1", result_stands=True)
+    stale = Held(_ours(patient), result_version="1", subject_version="1", result_stands=True)
     part = Part(likely(patient), stale, action(likely(patient), stale.standing))
     shared = Ground.of(read(hapi, one) for one in (_device(site), study_identity(site, ALPHA).reference))
     with pytest.raises(Conflict):
@@ -222,9 +223,7 @@ def test_a_stale_version_is_a_conflict(hapi: str, server: FhirServer, site: str,
     assert read(hapi, result_identity(site, likely(patient)).reference)["meta"]["versionId"] == "1"
 
 
-def test_nights_that_run_at_once_leave_one_of_each(
-    hapi: str, site: str, patient: str
-) -> None:
+def test_nights_that_run_at_once_leave_one_of_each(hapi: str, site: str, patient: str) -> None:
     def night(number: int) -> Outcome:
         signature = replace(FIRST_NIGHT, site=site, recorded_at=FIRST_NIGHT.recorded_at + timedelta(seconds=number))
         with FhirServer(Access(hapi)) as server:
@@ -238,9 +237,7 @@ def test_nights_that_run_at_once_leave_one_of_each(
     assert night(9) == Outcome(unchanged=1)
 
 
-def test_evidence_that_is_gone_fails_that_patient_alone(
-    hapi: str, server: FhirServer, site: str, patient: str
-) -> None:
+def test_evidence_that_is_gone_fails_that_patient_alone(hapi: str, server: FhirServer, site: str, patient: str) -> None:
     put(hapi, {"resourceType": "Patient", "id": f"{patient}-b"})
     gone = review(patient)
     answer = gone.criteria[0].answer
@@ -282,8 +279,6 @@ def test_a_plan_makes_no_version(hapi: str, server: FhirServer, site: str, patie
 
 
 def _ours(patient: str) -> Standing:
-    from fhir_screen.core.decision import SubjectStanding
-
     return Standing(review(patient).digest, subject=SubjectStanding.OURS, subject_status="potential-candidate")
 
 

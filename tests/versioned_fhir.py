@@ -29,7 +29,7 @@ class VersionedFhir:
     cache_controls: set[str] = field(default_factory=set)
     before: list[Callable[[], Response | None]] = field(default_factory=list)
     after: list[Callable[[], Response | None]] = field(default_factory=list)
-    refuse_search: Callable[[str], bool] = lambda kind: False
+    refuse_search: Callable[[str], bool] = lambda _: False
 
     def __call__(self, request: Request) -> Response:
         path = request.path.removeprefix("/fhir").strip("/")
@@ -87,7 +87,7 @@ class VersionedFhir:
 
 
 def _matches(resource: Resource, params: dict[str, str]) -> bool:
-    tests = {
+    tests: dict[str, Callable[[], set[str]]] = {
         "_id": lambda: {resource["id"]},
         "identifier": lambda: {f"{one['system']}|{one['value']}" for one in resource.get("identifier", ())},
         "patient": lambda: {str(resource.get("individual", {}).get("reference")).removeprefix("Patient/")},

@@ -174,7 +174,7 @@ def _span_of(parts: dict[str, str | None], zone: tzinfo) -> Span | None:
         if parts["hour"] is None:
             return Span(civil, civil)
         return _instant(civil, parts, zone)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
 
 

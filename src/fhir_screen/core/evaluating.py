@@ -24,7 +24,7 @@ from fhir_screen.core.answers import (
 from fhir_screen.core.chart import Chart, evidence_of, name_of
 from fhir_screen.core.dates import BEGINNING, Span, birthday
 from fhir_screen.core.dosing import evaluate_daily_dose
-from fhir_screen.core.existence import evaluate_has
+from fhir_screen.core.existence import evaluate_has, evaluate_says
 from fhir_screen.core.measuring import age_between, evaluate_measure
 from fhir_screen.core.quantities import interval_text
 from fhir_screen.core.results import evaluate_result
@@ -52,6 +52,7 @@ from fhir_screen.core.rules import (
     Result,
     Review,
     Rule,
+    Says,
     Selector,
     Sex,
     Stable,
@@ -68,6 +69,8 @@ def evaluate(chart: Chart, rule: Rule) -> Answer:  # noqa: C901, PLR0911, PLR091
     match rule:
         case Has():
             return evaluate_has(chart, rule)
+        case Says():
+            return evaluate_says(chart, rule)
         case Measure():
             return evaluate_measure(chart, rule)
         case Result():

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 
-from fhir_screen.core.answers import Answer, EvidenceKind, joined, no, unknown
+from fhir_screen.core.answers import Answer, EvidenceKind, joined, no, unknown, yes
 from fhir_screen.core.chart import Chart, evidence_of, name_of, window_edges
 from fhir_screen.core.dates import END_OF_TIME, Length, Period, Window, next_day
 from fhir_screen.core.facts import Fact, Standing
 from fhir_screen.core.gaps import Gap
-from fhir_screen.core.rules import Absence, During, Ever, Has, Now, Selector, Since, Timing, Touch, Unset
+from fhir_screen.core.rules import Absence, During, Ever, Has, Now, Says, Selector, Since, Timing, Touch, Unset
 from fhir_screen.core.selecting import Match, matches, part_of
 from fhir_screen.core.truth import Reason, Truth, first_reason
 
@@ -56,6 +56,25 @@ def remainder(chart: Chart, rule: Has) -> Answer:
     return _absent(chart, replace(rule, select=replace(rule.select, words=None)), (), ())
 
 
+def evaluate_says(chart: Chart, rule: Says) -> Answer:
+    """A report whose text hits the words; what is not said is not known."""
+    said: list[Match] = []
+    for match in matches(chart, rule.select):
+        text = match.fact.value.text if match.fact.value else None
+        if match.fact.standing is Standing.HOLDS and match.truth is Truth.TRUE and text and rule.words.find([text]):
+            said.append(match)
+    if not said:
+        gap = chart.record.gap(rule.select.kinds)
+        return _incomplete(gap, rule.what) if gap else unknown(Reason.NO_DATA, f"no {rule.what} on record")
+    told = joined(f"{name_of(m.fact)}{', ' + _when(m.fact.period) if m.fact.period else ''}: “{_excerpt(m.fact)}”" for m in said)
+    return yes(told, [evidence_of(m.fact, _excerpt(m.fact)) for m in said])
+
+
+def _excerpt(fact: Fact) -> str:
+    text = fact.value.text or "" if fact.value else ""
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
 def evaluate_has(chart: Chart, rule: Has) -> Answer:
     found: list[Finding] = []
     denied: list[Fact] = []
@@ -72,7 +91,7 @@ def evaluate_has(chart: Chart, rule: Has) -> Answer:
             denied.append(match.fact)
         elif _exempt(chart, match.fact, rule):
             continue
-        elif placed.truth is Truth.FALSE and rule.older is Truth.FALSE:
+        elif placed.truth is Truth.FALSE and rule.older is Truth.FALSE and not match.fact.states & rule.older_states:
             older.append(match.fact)
         else:
             found.append(_finding(match, placed, rule))
@@ -146,7 +165,7 @@ def _absent(chart: Chart, rule: Has, denied: Sequence[Fact], older: Sequence[Fac
         if hits:
             return _worded(hits)
     denying = [*denied, *_denying(chart, rule)]
-    if rule.absence is Absence.OPEN:
+    if rule.absence is Absence.OPEN and not (denying and rule.denial_settles):
         return unknown(Reason.NO_DATA, f"no {what} on record ({searched})").with_flags(*flags)
     if denying:
         because = joined(f"{name_of(fact)}: an explicit no" for fact in denying)
@@ -273,7 +292,7 @@ def _during(chart: Chart, fact: Fact, period: Period | None, timing: During) -> 
     edges = window_edges(touched, timing.length, moving=moving) | frozenset({window.first, next_day(window.last)})
     if anchored is None and truth is not Truth.FALSE:
         return Placed(Truth.UNKNOWN, Reason.ANCHOR_MISSING, frozenset({"washout_pending"}), edges)
-    if truth is not Truth.FALSE and timing.touch is Touch.SPAN and _may_end_before(chart, fact, period, window):
+    if truth is not Truth.FALSE and not timing.state and timing.touch is Touch.SPAN and _may_end_before(chart, fact, period, window):
         return Placed(Truth.UNKNOWN, Reason.NO_DATA, frozenset({"washout_pending"}), edges)
     if truth is Truth.UNKNOWN:
         return Placed(truth, Reason.PARTIAL_DATE, frozenset({"partial_date"}), edges)

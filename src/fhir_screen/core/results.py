@@ -130,6 +130,8 @@ def _latest(chart: Chart, rule: Result, outcomes: Sequence[Outcome]) -> Answer:
     if truth is Truth.FALSE:
         return _negatives(chart, rule, newest)
     fresh = _agreed_fresh(chart, rule, newest, rule.valid_for)
+    if rule.not_before is not None and any(_overtaken(chart, rule, one) for one in newest):
+        return unknown(Reason.CONFLICTING, f"{_told(rule, newest)}, but something newer speaks against it", evidence)
     if fresh is Truth.TRUE:
         return yes(_told(rule, newest), evidence, kind=rule.kind).with_flags(*_flags(newest))
     reason = Reason.STALE if fresh is Truth.FALSE else Reason.PARTIAL_DATE
@@ -141,8 +143,6 @@ def _negatives(chart: Chart, rule: Result, negatives: Sequence[Outcome]) -> Answ
         return _none(chart, rule)
     evidence = [evidence_of(o.fact) for o in negatives]
     fresh = [o for o in negatives if _fresh(chart, rule, o, rule.negative_valid_for or rule.valid_for) is Truth.TRUE]
-    if rule.not_before is not None:
-        fresh = [o for o in fresh if not _overtaken(chart, rule, o)]
     if fresh:
         shown = [evidence_of(o.fact) for o in fresh]
         return no(_told(rule, fresh), shown, kind=EvidenceKind.POSITIVE).with_flags(*_flags(fresh))

@@ -35,6 +35,7 @@ class Where:
     concepts: frozenset[str]
     missing: Truth = Truth.UNKNOWN
     otherwise: Truth = Truth.FALSE
+    matched: Truth = Truth.TRUE
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,8 @@ class Selector:
     unlinked: str | None = None
     """Facts that have a reference of this role do not count (a resected lesion has a `specimen`)."""
     valued: frozenset[str] = frozenset()
-    """The fact's value has to lie in one of these concepts; another value is a no, none an unknown."""
+    """The fact's value has to lie in one of these concepts; another value is a no, none is ``unvalued``."""
+    unvalued: Truth = Truth.FALSE
     states: frozenset[str] = frozenset()
     doubtful_states: frozenset[str] = frozenset()
     doubt_flag: str = ""
@@ -103,6 +105,8 @@ class During:
     anchor: str
     touch: Touch = Touch.START
     unset: Unset = Unset.AS_OF
+    state: bool = False
+    """What goes on today is taken to go on (participation in a study), instead of perhaps ending before the window."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +132,19 @@ class Has:
     """Facts on or after this anchor belong to the protocol and do not count (rule: protocol therapy)."""
     denies: frozenset[str] = frozenset()
     """Concepts whose presence is an explicit no."""
+    denial_settles: bool = False
+    """This asks for exactly one fact, so that an explicit no of it is a no even where silence is unknown (rule R3)."""
+    older_states: frozenset[str] = frozenset()
+    """Clinical states in which a fact from before the window is a question (a recurrence of an older cancer)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Says:
+    """Whether a report says so in its text, without taking it back ("no evidence of"); silence is unknown."""
+
+    select: Selector
+    words: Words
+    what: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -496,7 +513,7 @@ class Constant:
 
 
 Rule = (
-    Has | Measure | Result | DailyDose | Then | Stable | Age | Sex | InstanceIs | InstanceState
+    Has | Says | Measure | Result | DailyDose | Then | Stable | Age | Sex | InstanceIs | InstanceState
     | All | Any | Not | AtLeast | Agree | Decide | Unless | AppliesWhen | Coded | Judged | Flagged | Review | Doubt
     | AtomRef | Ask | Constant
 )  # fmt: skip

@@ -55,7 +55,7 @@ def _truth_of(criteria: Iterable[CriterionResult], atom_id: str) -> Truth:
     for criterion in criteria:
         for atom in criterion.atoms:
             if atom.id == atom_id:
-                return atom.answer.truth or Truth.UNKNOWN
+                return Truth.UNKNOWN if atom.answer.truth is None else atom.answer.truth
     raise KeyError(atom_id)
 
 

@@ -94,7 +94,7 @@ def _match(chart: Chart, fact: Fact, part: Part, selector: Selector) -> Match:
     if selector.unlinked and fact.links.get(selector.unlinked):
         doubts.append((Truth.FALSE, None))
     if selector.valued:
-        doubts.append(_valued(fact, selector.valued))
+        doubts.append(_valued(fact, selector))
     if selector.states:
         doubts.append((Truth.of(bool(fact.states & selector.states)), None) if fact.states else _NO_STATE)
     if fact.states & selector.doubtful_states:
@@ -116,8 +116,9 @@ def _where(fact: Fact, where: Where) -> Truth:
     if not codings:
         return where.missing
     if any(coding.names & where.concepts for coding in codings):
-        return Truth.TRUE
-    return where.otherwise if any(coding.conclusive or coding.concepts for coding in codings) else Truth.UNKNOWN
+        return where.matched
+    telling = where.matched is not Truth.TRUE or any(coding.conclusive or coding.concepts for coding in codings)
+    return where.otherwise if telling else Truth.UNKNOWN
 
 
 def _linked(chart: Chart, fact: Fact, link: Link) -> Truth:
@@ -132,10 +133,10 @@ def _linked(chart: Chart, fact: Fact, link: Link) -> Truth:
     return Truth.FALSE
 
 
-def _valued(fact: Fact, concepts: frozenset[str]) -> tuple[Truth, Reason | None]:
+def _valued(fact: Fact, selector: Selector) -> tuple[Truth, Reason | None]:
     if fact.value is None or fact.value.absent:
-        return Truth.FALSE, None
-    if any(coding.names & concepts for coding in fact.value.codings):
+        return selector.unvalued, Reason.NO_DATA
+    if any(coding.names & selector.valued for coding in fact.value.codings):
         return Truth.TRUE, None
     return Truth.FALSE, None
 

@@ -54,12 +54,12 @@ def assemble(haul: Haul) -> tuple[list[RawPatient], list[Damage]]:
     index = _Index(haul)
     people = _People(index)
     shares = _shared_out(index, people)
-    gaps = _gaps([*haul.damage, *people.damage, *shares.malformed], people)
+    gaps = _gaps([*haul.damage, *people.doubts, *shares.malformed], people)
     patients = [
         RawPatient(
             id=people.id_of(key),
             patient=people.one(key),
-            resources=tuple(found.resource for _, found in sorted(shares.charts[key], key=_order)),
+            resources=tuple(_in_order(shares.charts[key])),
             resolve=index.resolve,
             gaps=tuple(sorted(gaps[key], key=lambda gap: (gap.kind or "", gap.detail))),
             duplicates=frozenset(shares.doubled[key]),
@@ -77,7 +77,7 @@ class _Index:
     """The resources of a source, the newest of each, and what a reference from one of them leads to."""
 
     def __init__(self, haul: Haul) -> None:
-        self._home = _home(haul.found)
+        self.home = _home(haul.found)
         self._origins: dict[int, Found] = {}
         self._at_url: dict[tuple[str, str], set[Key]] = defaultdict(set)
         self._bases: dict[tuple[str, str], set[str]] = defaultdict(set)
@@ -104,13 +104,11 @@ class _Index:
         here = self._at_url.get((origin.scope, literal), set()) if origin else set()
         if len(here) == 1:
             return next(iter(here))
-        parts = _LITERAL.match(literal)
+        parts = _parts(literal)
         if parts is None:
             return None
-        base, kind, own_id = parts.groups()
-        if base:
-            return Key(_same_base(base), kind, own_id)
-        return Key(self._nearest(kind, own_id, self.base(origin)), kind, own_id)
+        base, kind, own_id = parts
+        return Key(base, kind, own_id) if base else Key(self._nearest(kind, own_id, self._base(origin)), kind, own_id)
 
     def resolve(self, reference: str, from_resource: Json) -> Json | None:
         """The resource that is meant, contained ones too; None where it is not here, or two contradict each other."""
@@ -124,12 +122,12 @@ class _Index:
     def _key(self, found: Found, number: int) -> Key:
         kind, own_id = str(found.resource.get("resourceType")), _own_id(found)
         if own_id:
-            return Key(self.base(found), kind, own_id)
+            return Key(self._base(found), kind, own_id)
         # Without an id each is a record of its own; no reference by type and id reaches it.
         return Key(f"{found.scope}#{number}", kind, "")
 
-    def base(self, found: Found | None) -> str:
-        return (_base_of(found) if found else "") or self._home
+    def _base(self, found: Found | None) -> str:
+        return (_base_of(found) if found else "") or self.home
 
     def _nearest(self, kind: str, own_id: str, base: str) -> str:
         """The base that a relative reference means: the own one, unless only one of the two is told."""
@@ -149,29 +147,23 @@ class _Index:
         gone: dict[Key, list[Deletion]] = defaultdict(list)
         for deletion in deletions:
             kind, _, own_id = deletion.reference.rpartition("/")
-            base = _same_base(deletion.base) if deletion.base else self._home
+            base = _same_base(deletion.base) if deletion.base else self.home
             gone[Key(self._nearest(kind, own_id, base), kind, own_id)].append(deletion)
         return gone
 
 
 def _home(founds: Iterable[Found]) -> str:
-    """The base of what does not tell its own: that of the Patients if they have one in common, else of everything."""
-    bases: dict[bool, set[str]] = {True: set(), False: set()}
-    for found in founds:
-        if base := _base_of(found):
-            bases[found.resource.get("resourceType") == "Patient"].add(base)
-    common = bases[True] or bases[False]
-    return next(iter(common)) if len(common) == 1 else ""
+    """The base of what does not tell its own: that of the Patients, where they all have the same."""
+    bases = {_base_of(found) for found in founds if found.resource.get("resourceType") == "Patient"} - {""}
+    return bases.pop() if len(bases) == 1 else ""
 
 
 def _base_of(found: Found) -> str:
     if found.base:
         return _same_base(found.base)
-    parts = _LITERAL.match(_plain(found.full_url)) if found.full_url.startswith("http") else None
-    stands = parts is not None and parts[2] == found.resource.get("resourceType")
-    if parts is None or not stands or found.resource.get("id", parts[3]) != parts[3]:
-        return ""
-    return _same_base(parts[1])
+    base, kind, own_id = (_parts(_plain(found.full_url)) if found.full_url.startswith("http") else None) or ("", "", "")
+    stands_there = kind == found.resource.get("resourceType") and own_id == found.resource.get("id", own_id)
+    return base if stands_there else ""
 
 
 def _own_id(found: Found) -> str:
@@ -181,6 +173,13 @@ def _own_id(found: Found) -> str:
     return _plain(found.full_url).rpartition("/")[2] if _base_of(found) and found.full_url else ""
 
 
+@lru_cache(maxsize=4096)
+def _parts(literal: str) -> tuple[str, str, str] | None:
+    """Base ("" for a relative one), type and id of a RESTful reference."""
+    found = _LITERAL.match(literal)
+    return (_same_base(found[1]) if found[1] else "", found[2], found[3]) if found else None
+
+
 @lru_cache(maxsize=256)
 def _same_base(url: str) -> str:
     """One spelling of a base: neither http or https, nor small or capital letters in the host make it another one."""
@@ -188,6 +187,7 @@ def _same_base(url: str) -> str:
     return host.lower().removesuffix(":443").removesuffix(":80") + slash + path
 
 
+@lru_cache(maxsize=4096)
 def _plain(url: str) -> str:
     """An address without version; those of the urn family do not tell small letters from capital ones."""
     bare = _HISTORY.sub("", url.strip())
@@ -270,6 +270,7 @@ class _People:
         self._ends: dict[Key, frozenset[Key]] = {}
         self._read()
         self.damage: list[Damage] = []
+        self.doubts: list[Damage] = []
         self.screened: set[Key] = set()
         for key in sorted(self._records):
             self._judge(key)
@@ -294,7 +295,7 @@ class _People:
             reach = self._reach(key)
             last = {one for one in reach if one not in self._successors}
             # Records that only replace each other: any one may stand for them, if it is always the same one.
-            circle = {one for one in reach if key in self._reach(one)} or set.intersection(*map(self._reach, reach))
+            circle = set.intersection(*map(self._reach, reach))
             self._ends[key] = frozenset(last or {min(circle or reach)})
         return self._ends[key]
 
@@ -330,8 +331,8 @@ class _People:
     def knows(self, key: Key) -> bool:
         return key in self._records or key in self._successors
 
-    def is_elsewhere(self, key: Key, origin: Found) -> bool:
-        return key.base != self._index.base(origin)
+    def is_elsewhere(self, key: Key) -> bool:
+        return key.base != self._index.home
 
     def _reach(self, start: Key) -> set[Key]:
         reach, waiting = {start}, [start]
@@ -377,7 +378,7 @@ class _People:
             self._tell(f"Patient/{own_id}: replaced by more than one record, so that it counts for none", own_id)
             # Each of them may have more on record than is known here.
             for end in sorted(ends):
-                self.damage.append(Damage(f"Patient/{own_id} may be this patient, too", None, end.id, counts=False))
+                self.doubts.append(Damage(f"Patient/{own_id} may be this patient, too", None, end.id))
         elif not ends & self._records.keys():
             self._tell(f"Patient/{own_id}: replaced by a record that is not in the source, so not screened", own_id)
 
@@ -457,7 +458,7 @@ def _give(shares: _Shares, people: _People, key: Key, found: Found) -> Key | Non
         shares.charts[owner].append((key, found))
         return owner
     if not people.knows(patient):
-        if people.is_elsewhere(patient, found):
+        if people.is_elsewhere(patient):
             shares.orphans[key.kind] += 1
         else:
             shares.missing.add(str(patient))
@@ -475,9 +476,13 @@ def _subjects(resource: Json) -> Iterator[Json]:
                 yield one
 
 
-def _order(share: tuple[Key, Found]) -> tuple[str, str, str, bytes]:
-    key, found = share
-    return key.kind, key.id, key.base if key.id else "", _canonical(found.resource)
+def _in_order(shares: Iterable[tuple[Key, Found]]) -> Iterator[Json]:
+    """By type and id; those that share both, or have no id, by what they hold."""
+    groups: dict[Key, list[Json]] = defaultdict(list)
+    for key, found in shares:
+        groups[key if key.id else Key("", key.kind, "")].append(found.resource)
+    for _, group in sorted(groups.items(), key=lambda item: (item[0].kind, item[0].id, item[0].base)):
+        yield from sorted(group, key=_canonical) if len(group) > 1 else group
 
 
 def _gaps(damages: Iterable[Damage], people: _People) -> dict[Key, set[Gap]]:

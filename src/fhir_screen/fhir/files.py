@@ -17,6 +17,7 @@ from typing import Any, Final
 import orjson
 
 from fhir_screen.errors import NoInputError
+from fhir_screen.fhir.assemble import SUBJECT_ELEMENTS
 from fhir_screen.fhir.raw import Damage, Deletion, Found, Haul, Json
 
 ENDINGS: Final = (".json", ".ndjson", ".jsonl", ".json.gz", ".ndjson.gz", ".jsonl.gz")
@@ -59,8 +60,6 @@ WORDS_TOO: Final = frozenset(
     {"Basic", "Bundle", "Contract", "Group", "Library", "Linkage", "List", "Measure", "Media", "Patient", "Person"}
 )
 """Types whose name may begin any English sentence: a text that begins with one names no type."""
-
-SUBJECT_ELEMENTS: Final = ("subject", "patient", "individual")
 
 HARMLESS: Final = frozenset({"information", "success"})
 """Severities of an OperationOutcome that leave the answer whole; everything else says that something is missing."""
@@ -434,7 +433,22 @@ def _take_entry(reading: _Reading, entry: Json, place: _Place) -> None:
     if outcome := _object(response, "outcome"):
         _take_outcome(reading, outcome, place)
     if entry.get("resource") is not None:
-        _take(reading, entry["resource"], place)
+        _take(reading, _stamped(entry["resource"], response), place)
+
+
+def _stamped(resource: object, response: Json) -> object:
+    """The resource with the version and time that only its entry tells (Bundle.entry.response)."""
+    told = {"versionId": _version(response), "lastUpdated": _text(response, "lastModified")}
+    meta = resource.get("meta", {}) if isinstance(resource, dict) else None
+    if not isinstance(resource, dict) or not isinstance(meta, dict):
+        return resource
+    added = {name: text for name, text in told.items() if text and name not in meta}
+    return {**resource, "meta": {**meta, **added}} if added else resource
+
+
+def _version(response: Json) -> str:
+    tag = _ETAG.match(_text(response, "etag"))
+    return tag[1] if tag else ""
 
 
 def _take_deletion(reading: _Reading, entry: Json, place: _Place) -> None:
@@ -448,9 +462,8 @@ def _take_deletion(reading: _Reading, entry: Json, place: _Place) -> None:
         return
     base = target[1] or (stood[1] if stood and stood.group(2, 3) == target.group(2, 3) else None)
     response = _object(entry, "response")
-    version = _ETAG.match(_text(response, "etag"))
     reading.haul.deletions.append(
-        Deletion(f"{target[2]}/{target[3]}", base or "", version[1] if version else "", _text(response, "lastModified"))
+        Deletion(f"{target[2]}/{target[3]}", base or "", _version(response), _text(response, "lastModified"))
     )
 
 

@@ -28,7 +28,6 @@ STATUS_WRITTEN_EXTENSION: Final = f"{HOME}/status-written"
 """On our ResearchSubject: the status that the machine wrote. Whoever else changes the status leaves it behind."""
 CONTENT_WRITTEN_EXTENSION: Final = f"{HOME}/content-written"
 """On our ResearchStudy: a hash of what the machine wrote, which no longer fits once a person has changed something."""
-RETRACTED_EXTENSION: Final = f"{HOME}/retracted"
 STUDY_EXTENSION: Final = "http://hl7.org/fhir/StructureDefinition/workflow-researchStudy"
 
 MACHINE_STATUSES: Final = frozenset({"candidate", "potential-candidate"})

@@ -7,7 +7,7 @@ import os
 import re
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -377,7 +377,9 @@ def _replace(path: Path, bundle: Json) -> None:
         handle, name = tempfile.mkstemp(prefix=".fhir-screen-", suffix=".tmp", dir=path.parent)
     except OSError as error:
         raise UsageError(
-            f"no file can be written here ({error.strerror})", where=str(path.parent), remedy="another --write-to folder"
+            f"no file can be written here ({error.strerror})",
+            where=str(path.parent),
+            remedy="another --write-to folder",
         ) from error
     temporary = Path(name)
     try:

@@ -51,7 +51,7 @@ class Searchable(Protocol):
 class Held:
     """What stands for one decision, with what a write needs to know about it and a person wants to be told."""
 
-    standing: Standing = Standing()
+    standing: Standing = field(default_factory=Standing)
     result_version: str | None = None
     subject_version: str | None = None
     result_stands: bool = False
@@ -165,9 +165,7 @@ def _result(decision: Decision, site: str, ground: Ground) -> tuple[Json | None,
     return resource, ()
 
 
-def _subject(
-    decision: Decision, site: str, ground: Ground
-) -> tuple[Json | None, SubjectStanding, tuple[str, ...]]:
+def _subject(decision: Decision, site: str, ground: Ground) -> tuple[Json | None, SubjectStanding, tuple[str, ...]]:
     """Our ResearchSubject or somebody's for the same patient and study, whose it is, and why."""
     identity = subject_identity(site, decision)
     _refuse_doubles(identity, ground)
@@ -221,7 +219,7 @@ def _is_about(subject: Json, trial: TrialIdentity, site: str, ground: Ground) ->
 
 
 def _names(identifiers: object, trial: TrialIdentity) -> bool:
-    """A registry number is known under any system (sites spell the registry's URL in many ways), others under theirs."""
+    """A registry number counts under any system (sites spell the registry's URL in many ways), others under theirs."""
     many = identifiers if isinstance(identifiers, list) else [identifiers]
     for one in many:
         if not isinstance(one, Mapping):

@@ -10,33 +10,36 @@ from fhir_screen.errors import FhirScreenError
 from fhir_screen.fhir.identity import is_managed
 from fhir_screen.fhir.raw import Json
 
-OBSERVATION_STATUS: Final = frozenset(
-    "registered preliminary final amended corrected cancelled entered-in-error unknown".split()
-)
-RESEARCH_SUBJECT_STATUS: Final = frozenset(
+
+def _codes(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+OBSERVATION_STATUS: Final = _codes("registered preliminary final amended corrected cancelled entered-in-error unknown")
+RESEARCH_SUBJECT_STATUS: Final = _codes(
     "candidate eligible follow-up ineligible not-registered off-study on-study on-study-intervention"
-    " on-study-observation pending-on-study potential-candidate screening withdrawn".split()
+    " on-study-observation pending-on-study potential-candidate screening withdrawn"
 )
-RESEARCH_STUDY_STATUS: Final = frozenset(
+RESEARCH_STUDY_STATUS: Final = _codes(
     "active administratively-completed approved closed-to-accrual closed-to-accrual-and-intervention completed"
     " disapproved in-review temporarily-closed-to-accrual temporarily-closed-to-accrual-and-intervention"
-    " withdrawn".split()
+    " withdrawn"
 )
-DEVICE_STATUS: Final = frozenset("active inactive entered-in-error unknown".split())
-DEVICE_NAME_TYPE: Final = frozenset(
-    "udi-label-name user-friendly-name patient-reported-name manufacturer-name model-name other".split()
+DEVICE_STATUS: Final = _codes("active inactive entered-in-error unknown")
+DEVICE_NAME_TYPE: Final = _codes(
+    "udi-label-name user-friendly-name patient-reported-name manufacturer-name model-name other"
 )
-ENTITY_ROLE: Final = frozenset("derivation revision quotation source removal".split())
-ARTIFACT_TYPE: Final = frozenset(
-    "documentation justification citation predecessor successor derived-from depends-on composed-of".split()
+ENTITY_ROLE: Final = _codes("derivation revision quotation source removal")
+ARTIFACT_TYPE: Final = _codes(
+    "documentation justification citation predecessor successor derived-from depends-on composed-of"
 )
-BUNDLE_TYPE: Final = frozenset(
-    "document message transaction transaction-response batch batch-response history searchset collection".split()
+BUNDLE_TYPE: Final = _codes(
+    "document message transaction transaction-response batch batch-response history searchset collection"
 )
-HTTP_VERB: Final = frozenset("GET HEAD POST PUT DELETE PATCH".split())
-DATA_ABSENT_REASON: Final = frozenset(
+HTTP_VERB: Final = _codes("GET HEAD POST PUT DELETE PATCH")
+DATA_ABSENT_REASON: Final = _codes(
     "unknown asked-unknown temp-unknown not-asked asked-declined masked not-applicable unsupported as-text error"
-    " not-a-number negative-infinity positive-infinity not-performed not-permitted".split()
+    " not-a-number negative-infinity positive-infinity not-performed not-permitted"
 )
 
 _REQUIRED: Final[Mapping[tuple[str, str], frozenset[str]]] = {
@@ -65,8 +68,8 @@ _TARGETS: Final[Mapping[tuple[str, str], frozenset[str]]] = {
     ("Observation", "subject"): frozenset({"Patient"}),
     ("Observation", "device"): frozenset({"Device"}),
     ("Observation", "extension.valueReference"): frozenset({"ResearchStudy"}),
-    ("Observation", "derivedFrom"): frozenset(
-        "DocumentReference ImagingStudy Media QuestionnaireResponse Observation MolecularSequence".split()
+    ("Observation", "derivedFrom"): _codes(
+        "DocumentReference ImagingStudy Media QuestionnaireResponse Observation MolecularSequence"
     ),
     ("Provenance", "target"): frozenset({"Observation", "ResearchSubject"}),
     ("Provenance", "agent.who"): frozenset({"Device"}),
@@ -78,7 +81,9 @@ _REFERENCE: Final = re.compile(r"([A-Z][A-Za-z]{1,63})/[A-Za-z0-9\-.]{1,64}(/_hi
 _ETAG: Final = re.compile(r'W/"[^"\s]{1,128}"\Z')
 _STRING: Final = re.compile(r"[\t\n\r\x20-\ud7ff\ue000-\U0010ffff]+\Z")
 _INSTANT: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)\Z")
-_INSTANTS: Final = frozenset({("Observation", "effectiveDateTime"), ("Observation", "issued"), ("Provenance", "recorded")})
+_INSTANTS: Final = frozenset(
+    {("Observation", "effectiveDateTime"), ("Observation", "issued"), ("Provenance", "recorded")}
+)
 
 
 class NotWritable(FhirScreenError):  # noqa: N818 - reads as what is wrong with the Bundle
@@ -95,7 +100,9 @@ def is_literal(reference: str) -> bool:
 def check(bundle: Json) -> None:
     """Raises NotWritable for the first rule that the transaction breaks, naming the place and never a value."""
     for complaint in complaints(bundle):
-        raise NotWritable(f"the transaction would not be valid: {complaint}", remedy="look at the mapping of this trial")
+        raise NotWritable(
+            f"the transaction would not be valid: {complaint}", remedy="look at the mapping of this trial"
+        )
 
 
 def complaints(bundle: Json) -> Iterator[str]:
@@ -123,6 +130,8 @@ def _of_request(entry: Json) -> Iterator[str]:
         yield "request.method is not PUT, so a second night would double it"
     if request.get("url") != f"{resource.get('resourceType')}/{resource.get('id')}":
         yield "request.url does not name the resource"
+    if not str(entry.get("fullUrl")).endswith(f"/{request.get('url')}"):
+        yield "fullUrl does not end in request.url"
     if "ifMatch" in request and not _ETAG.match(request["ifMatch"]):
         yield 'request.ifMatch is not of the form W/"version"'
     if request.get("ifNoneMatch", "*") != "*":

@@ -76,7 +76,7 @@ _REGISTRY_STATUS: Final = {
     "terminated": "administratively-completed",
     "unknown": "administratively-completed",
 }
-"""ClinicalTrials.gov's words for a trial's state as codes of research-study-status; the codes themselves are taken too."""
+"""ClinicalTrials.gov's words for a trial's state as codes of research-study-status, which are taken as they are."""
 
 _ORDER: Final = ("Device", "ResearchStudy", "ResearchSubject", "Observation", "Provenance")
 _NAMED_AT_MOST: Final = 5
@@ -162,7 +162,7 @@ def transaction(parts: Sequence[Entry]) -> dict[str, Any]:
             "what stands on the server has no version, so a person's change could be written over",
             remedy="a server with versioning, or --write-to a folder",
         )
-    return _bundle([{"resource": one.resource, "request": _request(one)} for one in parts])
+    return _bundle([_bundled(one, _request(one)) for one in parts])
 
 
 def portable(resources: Iterable[Json]) -> dict[str, Any]:
@@ -172,8 +172,7 @@ def portable(resources: Iterable[Json]) -> dict[str, Any]:
     """
     made = []
     for entry in sorted(map(Entry, resources), key=_entry_order):
-        request = {"method": "PUT", "url": entry.url} if entry.is_shared else _request(entry)
-        made.append({"resource": entry.resource, "request": request})
+        made.append(_bundled(entry, {"method": "PUT", "url": entry.url} if entry.is_shared else _request(entry)))
     return _bundle(made)
 
 
@@ -215,7 +214,7 @@ def _entries_of(part: Part, shared: Ground, signature: Signature) -> Iterator[En
 
 
 def _study_entry(trial: TrialIdentity, shared: Ground, signature: Signature) -> Iterator[Entry]:
-    """Our ResearchStudy where it does not stand; where it does, only if it is as we left it and we say otherwise now."""
+    """Our ResearchStudy where none stands, or where it is as we left it and we say otherwise now."""
     wanted = _study(trial, signature)
     stands = shared.get(study_identity(signature.site, trial).reference)
     if stands is None:
@@ -224,13 +223,16 @@ def _study_entry(trial: TrialIdentity, shared: Ground, signature: Signature) -> 
     written = extension_value(stands, CONTENT_WRITTEN_EXTENSION)
     as_left = written == _content_hash(stands)
     if as_left and written != extension_value(wanted, CONTENT_WRITTEN_EXTENSION):
-        yield Entry(wanted, True, version(stands))
+        yield Entry(wanted, stands=True, version=version(stands))
 
 
 def _study(trial: TrialIdentity, signature: Signature) -> dict[str, Any]:
     identity = study_identity(signature.site, trial)
     content = _resource(identity) | {
-        "identifier": [identity.identifier, *({"system": system, "value": value} for system, value in trial.identifiers)],
+        "identifier": [
+            identity.identifier,
+            *({"system": system, "value": value} for system, value in trial.identifiers),
+        ],
         "title": _clean(trial.title) or trial.id,
         "status": _study_status(trial),
         "relatedArtifact": [{"type": "documentation", "display": "criteria set", "url": _criteria_url(trial)}],
@@ -313,7 +315,10 @@ def _observation(decision: Decision, signature: Signature) -> dict[str, Any]:
 def _component(trial: TrialIdentity, criterion: CriterionResult) -> dict[str, Any]:
     because = _clean(criterion.answer.because)
     code = {
-        "coding": [_coding(f"{HOME}/criterion/{trial.id}", criterion.id), _coding(NCIT, _CRITERION_CODE[criterion.role])],
+        "coding": [
+            _coding(f"{HOME}/criterion/{trial.id}", criterion.id),
+            _coding(NCIT, _CRITERION_CODE[criterion.role]),
+        ],
         "text": _clean(criterion.text) or criterion.id,
     }
     interpretation = {"coding": [_coding(f"{HOME}/effect", criterion.effect)]}
@@ -417,6 +422,11 @@ def _listed(ids: Sequence[str]) -> str:
 
 def _entry_order(entry: Entry) -> tuple[int, str]:
     return _ORDER.index(entry.resource["resourceType"]), entry.url
+
+
+def _bundled(entry: Entry, request: Mapping[str, str]) -> dict[str, Any]:
+    """With a fullUrl, without which a validator takes no relative reference; servers go by the request's url."""
+    return {"fullUrl": f"{HOME}/fhir/{entry.url}", "resource": entry.resource, "request": request}
 
 
 def _request(entry: Entry) -> dict[str, str]:

@@ -206,6 +206,7 @@ class WhereDoc(Doc):
     is_: Names = Field(alias="is")
     missing: Literal["yes", "no", "unknown"] = "unknown"
     otherwise: Literal["yes", "no", "unknown"] = "no"
+    matched: Literal["yes", "no", "unknown"] = "yes"
 
 
 class LinkDoc(Doc):
@@ -234,6 +235,7 @@ class SelectorDoc(Doc):
     linked: dict[str, Annotated[LinkDoc, BeforeValidator(_link)]] = {}
     not_linked: str = ""
     valued: Names = ()
+    unvalued: Literal["no", "unknown"] = "no"
     states: Names = ()
     doubtful_states: Names = ()
     doubt_flag: str = ""
@@ -246,6 +248,7 @@ class WhenDoc(Doc):
     ended_within: str = ""
     before: str = "screening_date"
     if_unset: Literal["as-of", "wash-out", "unknown"] = "as-of"
+    goes_on: Literal["yes", "no"] = "no"
 
 
 When = WhenDoc | Literal["ever", "now", "since-instance"]
@@ -261,8 +264,16 @@ class HasDoc(SelectorDoc):
     absent_means: Absent
     evidence: Kind = "positive"
     older_means: Literal["no", "unknown"] = "no"
-    exempt_after: str = ""
+    protocol_exempt: Literal["true", "false"] = "false"
     denied_by: Names = ()
+    denial_settles: Literal["yes", "no"] = "no"
+    older_states: Names = ()
+
+
+class SaysDoc(SelectorDoc):
+    """Whether a report says so in its text."""
+
+    what: str
 
 
 class NearbyDoc(SelectorDoc):

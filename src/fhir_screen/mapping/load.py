@@ -208,7 +208,8 @@ def _criterion(scope: Scope, id_: str, doc: CriterionDoc, site: SiteDoc) -> Crit
         formula: core.Rule = core.AtomRef(atoms[0].id)
     else:
         formula = compile_rule(scope.at("logic"), scope.document.content["criteria"][id_]["logic"])
-    missing = [a for a, atom in doc.atoms.items() if atom.role_in_formula == "decides" and a not in atoms_in(formula)]
+    named = atoms_in(formula) | _named_in(scope.document.content["criteria"][id_].get("logic"))
+    missing = [a for a, atom in doc.atoms.items() if atom.role_in_formula == "decides" and a not in named]
     if missing:
         raise scope.at("logic").error(
             f"atom {missing[0]!r} is missing from the formula", "add it to `logic:`, or say `role_in_formula: shown`"
@@ -218,6 +219,14 @@ def _criterion(scope: Scope, id_: str, doc: CriterionDoc, site: SiteDoc) -> Crit
         if each is None or not isinstance(each.rule, core.Has):
             raise scope.at("for_each").error(f"{doc.for_each!r} is not an atom with `has` of this criterion")
     return Criterion(id_, Role(doc.role), doc.text, atoms, formula, doc.for_each or None)
+
+
+def _named_in(content: Any) -> frozenset[str]:
+    """All words of a formula, the cases included that the parameters leave out today."""
+    if isinstance(content, str):
+        return frozenset({content})
+    parts = content.values() if isinstance(content, dict) else content if isinstance(content, list) else ()
+    return frozenset[str]().union(*(_named_in(part) for part in parts))
 
 
 def _atom(scope: Scope, id_: str, doc: AtomDoc, site: SiteDoc) -> Atom:

@@ -120,10 +120,18 @@ def _has(scope: Scope, body: Any) -> core.Rule:
     what = doc.what or scope.terms.vocabulary.label(select.find)
     rule = core.Has(
         select, absence, timing(scope, doc.when), what, EvidenceKind(doc.evidence),
-        Truth.UNKNOWN if doc.older_means == "unknown" else Truth.FALSE, _anchor(scope, doc.exempt_after) if doc.exempt_after else "",
-        concepts(scope.at("denied_by"), doc.denied_by),
+        Truth.UNKNOWN if doc.older_means == "unknown" else Truth.FALSE, "enrolment_date" if doc.protocol_exempt == "true" else "",
+        concepts(scope.at("denied_by"), doc.denied_by), doc.denial_settles == "yes", frozenset(doc.older_states),
     )  # fmt: skip
     return _judged(scope, rule, found_only=True)
+
+
+def _says(scope: Scope, body: Any) -> core.Rule:
+    doc = _doc(docs.SaysDoc, scope, body)
+    select = selector(scope, doc)
+    if select.words is None:
+        raise scope.error("which words to look for is not said", "add `words:`")
+    return _judged(scope, core.Says(replace(select, words=None), select.words, doc.what))
 
 
 def _absence(scope: Scope, said: str) -> core.Absence:
@@ -140,7 +148,7 @@ def selector(scope: Scope, doc: docs.SelectorDoc) -> core.Selector:
     if not kinds:
         raise scope.error("what to find, and in which resource types, is not said", "add `find:` or `in:`")
     where = tuple(
-        core.Where(facet, concepts(scope.at("where", facet), w.is_), _truth(w.missing), _truth(w.otherwise))
+        core.Where(facet, concepts(scope.at("where", facet), w.is_), _truth(w.missing), _truth(w.otherwise), _truth(w.matched))
         for facet, w in doc.where.items()
     )
     links = tuple(
@@ -149,7 +157,7 @@ def selector(scope: Scope, doc: docs.SelectorDoc) -> core.Selector:
     return core.Selector(
         kinds, find, concepts(scope.at("minus"), doc.minus), review, concepts(scope.at("never"), doc.never),
         _words(scope, doc.words), where, links, doc.not_linked or None, concepts(scope.at("valued"), doc.valued),
-        frozenset(doc.states), frozenset(doc.doubtful_states), doc.doubt_flag, doc.other_study == "yes",
+        _truth(doc.unvalued), frozenset(doc.states), frozenset(doc.doubtful_states), doc.doubt_flag, doc.other_study == "yes",
     )  # fmt: skip
 
 
@@ -185,7 +193,7 @@ def during(scope: Scope, when: docs.WhenDoc) -> core.During:
         raise scope.error("say one of within, overlaps, ended_within", "e.g. {within: 5 years, before: screening_date}")
     touch, text = next(iter(given.items()))
     unset = {"as-of": core.Unset.AS_OF, "wash-out": core.Unset.WASH_OUT, "unknown": core.Unset.UNKNOWN}[when.if_unset]
-    return core.During(length(scope, text), _anchor(scope, when.before), touch, unset)
+    return core.During(length(scope, text), _anchor(scope, when.before), touch, unset, when.goes_on == "yes")
 
 
 def _anchor(scope: Scope, name: str) -> str:
@@ -561,6 +569,7 @@ def _constant(scope: Scope, body: Any) -> core.Rule:
 
 VERBS: Mapping[str, Callable[[Scope, Any], core.Rule]] = {
     "has": _has,
+    "says": _says,
     "measure": _measure,
     "result": _result,
     "daily_dose": _daily_dose,

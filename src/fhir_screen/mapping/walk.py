@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, get_args
 
 from fhir_screen.core import rules as core
@@ -14,9 +14,15 @@ _RULES = get_args(core.Rule)
 def leaves(rule: core.Rule) -> Iterator[core.Rule]:
     """A rule and all rules inside it."""
     yield rule
-    for part in _parts(rule):
+    yield from _rules_in(_parts(rule))
+
+
+def _rules_in(parts: Iterable[Any]) -> Iterator[core.Rule]:
+    for part in parts:
         if isinstance(part, _RULES):
             yield from leaves(part)
+        elif isinstance(part, tuple):
+            yield from _rules_in(part)
 
 
 def atoms_in(rule: core.Rule) -> frozenset[str]:
