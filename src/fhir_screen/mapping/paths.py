@@ -50,7 +50,7 @@ def compiled(text: str) -> Path:
 
 def parsed(text: str) -> Any:
     """The tree of `jsonpath-ng` for a path."""
-    from jsonpath_ng.ext import parse
+    from jsonpath_ng.ext.parser import parse
 
     try:
         return parse(text)

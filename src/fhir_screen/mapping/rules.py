@@ -182,9 +182,15 @@ def _truth(said: str) -> Truth:
 
 
 def timing(scope: Scope, when: docs.When) -> core.Timing:
-    if not isinstance(when, docs.WhenDoc):
-        return {"ever": core.Ever(), "now": core.Now(), "since-instance": core.Since()}[when]
-    return during(scope.at("when"), when)
+    match when:
+        case "ever":
+            return core.Ever()
+        case "now":
+            return core.Now()
+        case "since-instance":
+            return core.Since()
+        case _:
+            return during(scope.at("when"), when)
 
 
 def during(scope: Scope, when: docs.WhenDoc) -> core.During:
