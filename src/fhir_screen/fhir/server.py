@@ -12,7 +12,9 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from decimal import Decimal
+from email.utils import parsedate_to_datetime
 from enum import Enum
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -213,6 +215,18 @@ class FhirServer:
             raise self._down(trouble.words) from trouble
         if reply.status in READ_AGAIN:
             raise self._down(f"the server answers {reply.status}")
+
+    def clock(self) -> datetime | None:
+        """The server's own time by the Date header of an answer; None where it tells none."""
+        try:
+            reply = self._ask(self._get(f"{self.base}/metadata"), replace(_READ, attempts=1))
+        except _Trouble:
+            return None
+        stamp = reply.headers.get("Date", "")
+        try:
+            return parsedate_to_datetime(stamp)
+        except ValueError:
+            return None
 
     def search(self, kind: str, params: Params, *, fresh: bool = False) -> Iterator[Found]:
         """All resources that match, over all pages; those that only came along are `Included`.

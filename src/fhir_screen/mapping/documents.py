@@ -52,6 +52,8 @@ class ConceptDoc(Doc):
     found_in: Names = ()
     analyte: str = ""
     texts: Names = ()
+    descendants: Literal["yes", "no"] = "no"
+    """Whether descendants of its SNOMED CT rows belong to it: `expand` asks a terminology server for them."""
     codes: tuple[tuple[str, ...], ...] = ()
 
 
@@ -185,6 +187,7 @@ class ResourceDoc(Doc):
     links: dict[str, Places] = {}
     rank: int = 0
     flags: Names = ()
+    also: Names = ()
 
 
 class PersonDoc(Doc):
@@ -504,7 +507,10 @@ class UpperLimitDoc(Doc):
 
 
 class SiteDoc(Doc):
+    """What a hospital says about itself; ``include`` names further files with `codes` and `units` alone."""
+
     site: str = "default"
+    include: Names = ()
     time_zone: str = ""
     server: str = ""
     write_to: str = ""

@@ -50,7 +50,8 @@ class Study:
     def kinds(self) -> frozenset[str]:
         """The resource types that the trials' rules look at, and those that tell whether silence means no (rule R4)."""
         ruled = frozenset[str]().union(*(kinds_of(trial) for trial in self.trials))
-        return ruled | {"Encounter", "Condition"}
+        also = frozenset[str]().union(*(self.shapes.resources[kind].also for kind in ruled if kind in self.shapes.resources))
+        return ruled | also | {"Encounter", "Condition"}
 
     @property
     def index_codes(self) -> tuple[tuple[str, str], ...]:
@@ -87,21 +88,31 @@ def load(
     site_document = read_yaml(site_file) if site_file else None
     site_doc = validated(SiteDoc, site_document) if site_document else SiteDoc()
     site = (site_document, site_doc) if site_document else None
+    included = [] if site_document is None else [_included(site_document, name) for name in site_doc.include]
     terms = compile_terms(
         read_yaml(folder / "systems.yaml"), [read_yaml(p) for p in _yaml(folder / "concepts")],
         read_yaml(folder / "analytes.yaml"), read_yaml(folder / "units.yaml"), read_yaml(folder / "words.yaml"), site,
+        included,
     )  # fmt: skip
     shapes = compile_shapes(read_yaml(folder / "resources.yaml"), site_document)
     library, derived = _library([read_yaml(p) for p in _yaml(folder / "rules")])
     documents = _chosen([read_yaml(p) for p in _yaml(folder / "trials")], trials, folder)
     overrides = {**site_doc.parameters, **(settings or {})}
     _check_settings(documents, site, settings or {}, site_doc.parameters)
-    digest = _digest(folder, site_file)
+    digest = _digest(folder, [*([site_file] if site_file else []), *(document.path for document, _ in included)])
     compiled = tuple(
         _trial(document, terms, library, derived, overrides, site_doc, digest) for document in documents
     )
     _check_policies(compiled, site)
     return Study(compiled, terms, shapes, _site(site_document, site_doc))
+
+
+def _included(site: Document, name: str) -> tuple[Document, SiteDoc]:
+    document = read_yaml(site.path.parent / name)
+    doc = validated(SiteDoc, document)
+    if extra := set(document.content) - {"codes", "units"}:
+        raise document.error(f"an included file holds codes and units alone (found {min(extra)!r})", (min(extra),))
+    return document, doc
 
 
 def _yaml(folder: Path) -> list[Path]:
@@ -323,12 +334,11 @@ def _day(document: Document | None, steps: tuple[str, ...], name: str, text: str
     return span.first
 
 
-def _digest(folder: Path, site_file: Path | None) -> str:
-    """One hash of everything that may change an answer."""
+def _digest(folder: Path, own: Sequence[Path]) -> str:
+    """One hash of everything that may change an answer, the trials apart."""
     digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*.yaml")) + ([site_file] if site_file else []):
-        if path.parent.name in ("trials", "sites") and path.parent.parent == folder and path != site_file:
-            continue
+    shared = [p for p in sorted(folder.rglob("*.yaml")) if p.parent.name not in ("trials", "sites")]
+    for path in [*shared, *own]:
         digest.update(path.read_bytes())
     return digest.hexdigest()
 

@@ -130,6 +130,8 @@ class ResourceShape:
     links: Mapping[str, tuple[Place, ...]] = field(default_factory=dict)
     rank: int = 0
     flags: frozenset[str] = frozenset()
+    also: frozenset[str] = frozenset()
+    """Further types that reading this one needs (a specimen has the date of its result)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,6 +115,7 @@ class _Compiler:
             self.facets(doc.links, ("links",)),
             doc.rank,
             frozenset(doc.flags),
+            frozenset(doc.also),
         )
 
     def status(self, doc: StatusDoc, steps: Steps) -> StatusTest:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -27,6 +27,8 @@ class Terms:
     words: Mapping[str, Words]
     codes_of: Mapping[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
     texts: Mapping[str, tuple[Membership, ...]] = field(default_factory=dict)
+    descended: frozenset[str] = frozenset()
+    """Concepts whose descendants belong to them, listed or not."""
 
 
 @dataclass(slots=True)
@@ -47,7 +49,10 @@ def compile_terms(
     units: Document,
     words: Document,
     site: tuple[Document, SiteDoc] | None = None,
+    included: Sequence[tuple[Document, SiteDoc]] = (),
 ) -> Terms:
+    """Compiles everything that rules may name; ``included`` are the site's further files of codes and units."""
+    own = [*([site] if site else []), *included]
     known_systems = validated(SystemsDoc, systems)
     code_systems = _systems(systems, known_systems, site)
     analyte_table = _analytes(analytes, validated(AnalytesDoc, analytes))
@@ -57,6 +62,7 @@ def compile_terms(
     labels: dict[str, str] = {}
     texts: dict[str, dict[str, Membership]] = {}
     codes_of: dict[str, list[tuple[str, str]]] = {}
+    descended: set[str] = set()
     for document in concepts:
         doc = validated(ConceptsDoc, document)
         for name, concept in doc.concepts.items():
@@ -65,19 +71,21 @@ def compile_terms(
                 raise document.error(f"concept {name!r} is defined twice", steps, "merge the two")
             labels[name] = concept.label
             found_in[name] = frozenset(concept.found_in or doc.found_in)
+            if concept.descendants == "yes":
+                descended.add(name)
             if concept.analyte:
                 _known(document, concept.analyte, analyte_table, "analyte", (*steps, "analyte"))
                 analyte_of[name] = concept.analyte
             for text in concept.texts:
                 texts.setdefault(folded_text(text), {})[name] = Membership(name, 1)
             codes_of[name] = _add_rows(document, steps, name, concept, known_systems, code_systems, rows)
-    if site is not None:
-        _add_local(site, labels, code_systems, rows)
+    for overlay in own:
+        _add_local(overlay, labels, code_systems, rows)
     unit_doc = validated(UnitsDoc, units)
     spellings = {ucum: tuple(names) for ucum, names in unit_doc.units.items()}
-    if site is not None:
-        for ucum, more in site[1].units.items():
-            _known(site[0], ucum, spellings, "unit", ("units", ucum))
+    for overlay in own:
+        for ucum, more in overlay[1].units.items():
+            _known(overlay[0], ucum, spellings, "unit", ("units", ucum))
             spellings[ucum] = (*spellings[ucum], *more)
     codebook = Codebook(code_systems, rows.frozen())
     limits = _upper_limits(site, labels, analyte_of, analyte_table)
@@ -87,7 +95,7 @@ def compile_terms(
     return Terms(
         vocabulary, found_in, analyte_of, compiled,
         {name: tuple(codes) for name, codes in codes_of.items()},
-        {text: tuple(ms.values()) for text, ms in texts.items()},
+        {text: tuple(ms.values()) for text, ms in texts.items()}, frozenset(descended),
     )  # fmt: skip
 
 

@@ -37,16 +37,17 @@ def kinds_of(trial: Trial) -> frozenset[str]:
         for atom in criterion.atoms:
             rules = [atom.rule, *([atom.asked_when] if atom.asked_when else []), *(h.rule for h in atom.hints if h.rule)]
             for rule in rules:
-                kinds |= {kind for selector in _selectors(rule) for kind in selector.kinds}
+                kinds |= {kind for selector in selectors(rule) for kind in selector.kinds}
     return frozenset(kinds)
 
 
-def _selectors(value: Any) -> Iterator[core.Selector]:
+def selectors(value: Any) -> Iterator[core.Selector]:
+    """Every selector inside a rule."""
     if isinstance(value, core.Selector):
         yield value
         return
     for part in _parts(value):
-        yield from _selectors(part)
+        yield from selectors(part)
 
 
 def _parts(value: Any) -> Iterator[Any]:
