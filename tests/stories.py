@@ -24,6 +24,7 @@ from fhir_screen.fhir.reader import read
 from fhir_screen.mapping.load import Study, load
 
 CASES = Path(__file__).parent / "cases"
+SITES = "sites"
 TRUTHS = frozenset({"true", "false", "unknown", "not-applicable"})
 
 OLD_VISIT = {"encounter": "first visit", "on": "2018-03-05", "id": "first-visit"}
@@ -42,6 +43,12 @@ class StoryError(ValueError):
 
 class _Loader(yaml.SafeLoader):
     """Numbers, true, false and null are what JSON says they are; "on", "yes", dates and 1e3 are text."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002
+        keys = [key.value for key, _ in node.value]
+        if doubled := sorted({key for key in keys if keys.count(key) > 1}):
+            raise yaml.constructor.ConstructorError(None, None, f"twice: {', '.join(doubled)}", node.start_mark)
+        return super().construct_mapping(node, deep)
 
 
 _Loader.yaml_implicit_resolvers = {}
@@ -77,11 +84,15 @@ class Story:
 
 def stories(folder: Path = CASES) -> Iterator[Story]:
     for path in sorted(folder.rglob("*.yaml")):
-        yield from _stories_of(path, path.relative_to(folder).with_suffix("").as_posix())
+        if path.parent.name != SITES:
+            yield from _stories_of(path, path.relative_to(folder).with_suffix("").as_posix())
 
 
 def _stories_of(path: Path, file: str) -> Iterator[Story]:
-    content = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506 - it only narrows the safe loader
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506 - it only narrows the safe loader
+    except yaml.YAMLError as error:
+        raise StoryError(f"{file}: {error}") from error
     _only(file, content, _STORY_KEYS)
     for needed in ("story", "because", "on"):
         if not content.get(needed):
@@ -89,12 +100,12 @@ def _stories_of(path: Path, file: str) -> Iterator[Story]:
     if not content.get("variants") and not content.get("expect"):
         raise StoryError(f"{file}: nothing is expected")
     if content.get("expect"):
-        yield _story(path, file, content, {})
+        yield _story(file, content, {})
     for variant in content.get("variants") or []:
         _only(file, variant, _VARIANT_KEYS)
         if not variant.get("when") or not variant.get("expect"):
             raise StoryError(f"{file}: each variant says `when` and `expect`")
-        yield _story(path, file, content, variant)
+        yield _story(file, content, variant)
 
 
 def _only(file: str, content: Mapping[str, Any], known: frozenset[str]) -> None:
@@ -102,7 +113,7 @@ def _only(file: str, content: Mapping[str, Any], known: frozenset[str]) -> None:
         raise StoryError(f"{file}: unknown {', '.join(unknown)}; known: {', '.join(sorted(known))}")
 
 
-def _story(path: Path, file: str, story: Mapping[str, Any], variant: Mapping[str, Any]) -> Story:
+def _story(file: str, story: Mapping[str, Any], variant: Mapping[str, Any]) -> Story:
     def merged(key: str) -> dict[str, Any]:
         return {**(story.get(key) or {}), **(variant.get(key) or {})}
 
@@ -116,7 +127,7 @@ def _story(path: Path, file: str, story: Mapping[str, Any], variant: Mapping[str
         file, variant.get("when", ""), tuple(trials), date.fromisoformat(str(variant.get("on") or story["on"])),
         merged("patient"), {name: date.fromisoformat(day) for name, day in merged("anchors").items()},
         {name: text_of_setting(value) for name, value in merged("set").items()},
-        path.parent / story["site"] if story.get("site") else None, tuple(given),
+        CASES / SITES / f"{story['site']}.yaml" if story.get("site") else None, tuple(given),
         tuple(variant.get("incomplete") or story.get("incomplete") or ()),
         variant.get("expect") or story["expect"],
     )  # fmt: skip

@@ -84,13 +84,14 @@ class Chart:
         return replace(self, on=day, memo={})
 
     def period(self, fact: Fact) -> Period | None:
-        """When the fact was so, as far as it is known today; what only started may have ended by now."""
+        """When the fact was so, as far as it is known on the day of the question: what is evidence has begun by then,
+        and what is over has ended."""
         if fact.period is None:
             return None
-        start = fact.period.start.not_after(self.horizon)
+        start = fact.period.start.not_after(self.on)
         end = fact.period.end
-        if fact.ongoing is Truth.FALSE and end.first <= self.horizon:
-            end = end.not_after(self.horizon)
+        if fact.ongoing is Truth.FALSE and end.first <= self.on:
+            end = end.not_after(self.on)
         return Period(start, end)
 
     def future(self, fact: Fact) -> bool:

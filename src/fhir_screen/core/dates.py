@@ -78,12 +78,15 @@ class Span:
         if self.exact:
             return self.first.isoformat()
         if self.first == BEGINNING:
-            return f"before {self.last.isoformat()}" if self.last != END_OF_TIME else "unknown date"
-        if self.first.replace(month=1, day=1) == self.first and self.last == date(self.first.year, 12, 31):
-            return str(self.first.year)
+            return f"by {self.last.isoformat()}" if self.last != END_OF_TIME else "unknown date"
+        if self.last == END_OF_TIME:
+            return f"after {self.first.isoformat()}"
         if self.first.day == 1 and (self.first.year, self.first.month) == (self.last.year, self.last.month):
             return f"{self.first:%Y-%m}"
-        return f"{self.first.isoformat()} to {'later' if self.last == END_OF_TIME else self.last.isoformat()}"
+        if (self.first.month, self.first.day) == (1, 1) and self.first.year == self.last.year:
+            return str(self.first.year)
+        # a bound that a recordedDate gives reaches back to the birth date, which must not be printed
+        return f"by {self.last.isoformat()}"
 
 
 ANY_TIME = Span(BEGINNING, END_OF_TIME)
@@ -116,7 +119,10 @@ class Period:
             return str(self.start)
         if self.end.first == END_OF_TIME:
             return f"since {self.start}"
-        return f"{self.start} to {self.end}" if self.end.last != END_OF_TIME else f"from {self.start}, end not recorded"
+        if self.end.last == END_OF_TIME:
+            begun = str(self.start)
+            return f"{'' if begun.startswith('by ') else 'from '}{begun}, end not recorded"
+        return f"{self.start} to {self.end}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,9 +172,9 @@ def completed_years(born: date, on: date) -> int:
 def _span_of(parts: dict[str, str | None], zone: tzinfo) -> Span | None:
     year, month, day = (int(parts[name] or 0) for name in ("year", "month", "day"))
     try:
-        if not month:
+        if parts["month"] is None:
             return Span(date(year, 1, 1), date(year, 12, 31))
-        if not day:
+        if parts["day"] is None:
             return Span(date(year, month, 1), date(year, month, calendar.monthrange(year, month)[1]))
         civil = date(year, month, day)
         if parts["hour"] is None:

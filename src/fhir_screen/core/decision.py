@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
 
-from fhir_screen.core.answers import Answer
+from fhir_screen.core.answers import Answer, Evidence
 from fhir_screen.core.truth import Truth, text_of
 
 
@@ -120,8 +120,15 @@ def _criterion_content(criterion: CriterionResult) -> list[object]:
 
 def _atom_content(atom: AtomResult) -> list[object]:
     """What the answer says and stands on; its words, its flags of the day and its dates are not part of the decision."""
-    evidence = [[e.reference, e.version, e.code, e.value, e.date] for e in atom.answer.evidence]
+    evidence = sorted({_source(one) for one in atom.answer.evidence})
     return [atom.id, text_of(atom.answer.truth), atom.answer.reason, evidence]
+
+
+def _source(evidence: Evidence) -> tuple[str, ...]:
+    """A version of a resource says all; what we read out of it (an age, a span up to today) may move with the day."""
+    if evidence.version is not None:
+        return (evidence.reference, evidence.version)
+    return (evidence.reference, "", evidence.code, evidence.value, evidence.date)
 
 
 class SubjectStanding(StrEnum):
@@ -147,6 +154,8 @@ class Standing:
 
 
 class ObservationAction(StrEnum):
+    NOTHING = "nothing"
+    """The patient does not have the index disease, and nothing was ever said about him."""
     CREATE = "create"
     UPDATE = "update"
     UNCHANGED = "unchanged"
@@ -195,7 +204,8 @@ def _observation_action(decision: Decision, standing: Standing) -> ObservationAc
     if standing.observation_human:
         return ObservationAction.KEEP_HUMAN
     if standing.digest is None:
-        return ObservationAction.CREATE
+        outside = decision.population is Truth.FALSE
+        return ObservationAction.NOTHING if outside else ObservationAction.CREATE
     return ObservationAction.UNCHANGED if standing.digest == decision.digest else ObservationAction.UPDATE
 
 

@@ -150,9 +150,11 @@ def _doubted(answer: Answer, reason: Reason, because: str) -> Answer:
 def at_least(count: int, answers: Sequence[Answer]) -> Answer:
     """TRUE where enough are true, FALSE where too few still can be."""
     applicable = [a for a in answers if a.truth is not None]
+    if not applicable:
+        return not_applicable("none of them applies")
     true = [a for a in applicable if a.truth is Truth.TRUE]
     possible = [a for a in applicable if a.truth is not Truth.FALSE]
-    base = any_of(applicable) if applicable else not_applicable("none of them applies")
+    base = any_of(applicable)
     firm_true = sum(a.firm is Truth.TRUE for a in applicable)
     firm_possible = sum(a.firm is not Truth.FALSE for a in applicable)
     firm = Truth.TRUE if firm_true >= count else Truth.FALSE if firm_possible < count else Truth.UNKNOWN
@@ -215,7 +217,7 @@ def _age(chart: Chart, rule: Age) -> Answer:
     years = age_between(born, Span.on(at))
     truth = years.compare(rule.relation, Fraction(rule.years))
     person = chart.record.person
-    evidence = [Evidence(person.source, person.version, "", f"age {interval_text(years)}", at.isoformat())]
+    evidence = [Evidence(person.source, person.version, "", f"age {interval_text(years)}", "")]
     because = f"age {interval_text(years)} on {at.isoformat()}"
     edges = _birthdays(born, rule.years) if chart.moves(rule.anchor) or rule.anchor not in chart.anchors else frozenset[date]()
     if truth is Truth.UNKNOWN:

@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 from datetime import date, timedelta
 
 from fhir_screen.core.answers import Answer, EvidenceKind, joined, no, unknown, yes
-from fhir_screen.core.chart import Chart, evidence_of, name_of, window_edges
-from fhir_screen.core.dates import END_OF_TIME, Length, Period, Window, next_day
+from fhir_screen.core.chart import Chart, evidence_of, name_of
+from fhir_screen.core.dates import Period
 from fhir_screen.core.facts import Fact, Standing
 from fhir_screen.core.gaps import Gap
-from fhir_screen.core.rules import Absence, During, Ever, Has, Now, Says, Selector, Since, Timing, Touch, Unset
-from fhir_screen.core.selecting import Match, matches, part_of
+from fhir_screen.core.placing import Placed, place, window_of
+from fhir_screen.core.rules import Absence, During, Has, Says, Selector, Timing, Unset
+from fhir_screen.core.selecting import Match, carried_out, holds_where, is_exempt, matches, part_of
 from fhir_screen.core.truth import Reason, Truth, first_reason
 
 
@@ -26,24 +27,14 @@ class Finding:
     flags: frozenset[str]
 
 
-@dataclass(frozen=True, slots=True)
-class Placed:
-    """Where a fact lies with respect to a rule's timing."""
-
-    truth: Truth
-    reason: Reason | None = None
-    flags: frozenset[str] = frozenset()
-    edges: frozenset[date] = frozenset()
-
-
 def instances(chart: Chart, rule: Has) -> list[tuple[Fact, Answer]]:
     """Each fact that may be meant, with its own answer, the uncoded ones whose words are hit included."""
     own: list[tuple[Fact, Answer]] = []
-    for match in matches(chart, rule.select):
-        if match.fact.standing not in (Standing.HOLDS, Standing.UNSURE) or _exempt(chart, match.fact, rule):
-            continue
-        placed = place(chart, match.fact, rule.timing)
-        answer = None if placed.truth is Truth.FALSE else _found([_finding(match, placed, rule)], rule)
+    held = [(m, place(chart, m.fact, rule.timing)) for m in _counted(chart, rule) if m.fact.standing in _SAID]
+    days = _days(held)
+    for match, placed in held:
+        outside = placed.truth is Truth.FALSE and not _questionable(match, rule)
+        answer = None if outside else _found(_corroborated([_finding(match, placed)], days, rule), rule)
         own.append((match.fact, (answer or no(f"{name_of(match.fact)} lies outside the window")).with_edges(placed.edges)))
     for fact in _uncoded(chart, rule):
         if rule.select.words and (word := rule.select.words.find(_texts(fact))):
@@ -76,35 +67,71 @@ def _excerpt(fact: Fact) -> str:
 
 
 def evaluate_has(chart: Chart, rule: Has) -> Answer:
-    found: list[Finding] = []
+    found: list[tuple[Match, Placed]] = []
     denied: list[Fact] = []
     older: list[Fact] = []
     pending: set[str] = set()
     edges: set[date] = set()
-    for match in matches(chart, rule.select):
-        if match.fact.standing is Standing.PENDING:
-            pending.add("preliminary_pending")
-            continue
+    for match in _counted(chart, rule):
         placed = place(chart, match.fact, rule.timing)
         edges |= placed.edges
-        if match.fact.standing is Standing.DENIED:
+        if match.fact.standing is Standing.PENDING:
+            pending.add("preliminary_pending")
+        elif match.fact.standing is Standing.DENIED:
             denied.append(match.fact)
-        elif _exempt(chart, match.fact, rule):
-            continue
-        elif placed.truth is Truth.FALSE and rule.older is Truth.FALSE and not match.fact.states & rule.older_states:
+        elif placed.truth is Truth.FALSE and not _questionable(match, rule):
             older.append(match.fact)
         else:
-            found.append(_finding(match, placed, rule))
-    answer = _found(found, rule) or _absent(chart, rule, denied, older)
+            found.append((match, placed))
+    findings = _corroborated([_finding(match, placed) for match, placed in found], _days(found), rule)
+    answer = _found(findings, rule)
+    answer = _absent(chart, rule, denied, older) if answer is None else _with_gap(chart, rule, answer)
     return answer.with_flags(*pending, *_anchor_flags(chart, rule.timing, answer)).with_edges(edges)
 
 
-def _exempt(chart: Chart, fact: Fact, rule: Has) -> bool:
-    since = chart.anchor(rule.exempt_after) if rule.exempt_after else None
-    return since is not None and fact.period is not None and fact.period.start.first >= since
+def _with_gap(chart: Chart, rule: Has, answer: Answer) -> Answer:
+    """A doubt that what is missing might settle is told as missing first."""
+    gap = chart.record.gap(rule.select.kinds)
+    if gap is None or answer.truth is not Truth.UNKNOWN:
+        return answer
+    reason = first_reason((gap.reason, answer.reason)) or gap.reason
+    return unknown(reason, joined((answer.because, gap.detail)), answer.evidence).with_flags(*answer.flags)
 
 
-def _finding(match: Match, placed: Placed, rule: Has) -> Finding:
+_SAID = (Standing.HOLDS, Standing.UNSURE)
+
+
+def _counted(chart: Chart, rule: Has) -> list[Match]:
+    """What the selector means, without the trial's own doings, and without orders whose outcome is on record."""
+    meant = carried_out(matches(chart, rule.select))
+    return [match for match in meant if rule.exempt is None or not is_exempt(chart, match.fact, rule.exempt)]
+
+
+def _questionable(match: Match, rule: Has) -> bool:
+    """Whether a fact from outside the window is a question all the same."""
+    return rule.older is not Truth.FALSE or bool(match.fact.states & rule.older_states)
+
+
+def _days(found: Sequence[tuple[Match, Placed]]) -> frozenset[str]:
+    """The days on which it was coded."""
+    sure = (m.fact for m, placed in found if m.truth is Truth.TRUE and placed.truth is Truth.TRUE)
+    return frozenset(str(f.recorded or (f.period.start if f.period else f.reference)) for f in sure)
+
+
+def _corroborated(findings: list[Finding], days: frozenset[str], rule: Has) -> list[Finding]:
+    """A diagnosis that nobody verified may be a billing code to rule it out: it has to come back (rule R6)."""
+    if len(days) >= rule.least_conditions:
+        return findings
+    return [_once(f) if "verification_missing" in f.match.fact.flags else f for f in findings]
+
+
+def _once(finding: Finding) -> Finding:
+    if finding.truth is not Truth.TRUE:
+        return finding
+    return replace(finding, truth=Truth.UNKNOWN, reason=Reason.POLICY)
+
+
+def _finding(match: Match, placed: Placed) -> Finding:
     if placed.truth is Truth.FALSE:
         return Finding(match, Truth.UNKNOWN, Reason.POLICY, match.flags)
     truth = match.truth & placed.truth
@@ -187,17 +214,17 @@ def _incomplete(gap: Gap, what: str) -> Answer:
 
 
 def _closed(chart: Chart, rule: Has, what: str, searched: str, older: Sequence[Fact]) -> Answer:
-    window = _window(chart, rule.timing)
+    window = window_of(chart, rule.timing)
     told = f"no {what} on record ({searched})"
     if older:
         last = max(older, key=lambda f: (f.period.end.last if f.period else date.min, f.sort_key))
         told = f"{name_of(last)} {_when(last.period) if last.period else ''} lies outside the window"
     answer = no(told, kind=EvidenceKind.NO_EVIDENCE)
     began = chart.record.began
-    if window is not None and (began is None or began > window.first):
+    if window is not None and (began is None or began >= window.first):
         answer = answer.with_flags("record_depth_short")
         depth = chart.closed_from_days
-        if depth is not None and (began is None or began > chart.horizon - timedelta(days=depth)):
+        if depth is not None and (began is None or began > chart.on - timedelta(days=depth)):
             return unknown(Reason.NO_DATA, f"{told}, but the record is shorter than {depth} days")
     return answer
 
@@ -220,7 +247,8 @@ def _uncoded(chart: Chart, rule: Has) -> list[Fact]:
         and fact.standing in (Standing.HOLDS, Standing.UNSURE)
         and not chart.future(fact)
         and part_of(fact.codings, selector) is None
-        and _texts(fact)
+        and not (rule.exempt and is_exempt(chart, fact, rule.exempt))
+        and not any(holds_where(fact, where) is Truth.FALSE for where in selector.where)
         and place(chart, fact, rule.timing).truth is not Truth.FALSE
     ]
 
@@ -236,90 +264,7 @@ def _denying(chart: Chart, rule: Has) -> list[Fact]:
     return [match.fact for match in said if match.truth is Truth.TRUE and match.fact.standing is Standing.HOLDS]
 
 
-def place(chart: Chart, fact: Fact, timing: Timing) -> Placed:
-    """Where a fact lies: inside the window, outside, or not to be told."""
-    period = chart.period(fact)
-    match timing:
-        case Ever():
-            return Placed(Truth.TRUE)
-        case Now():
-            return _now(chart, fact, period)
-        case Since():
-            return _since(chart, period)
-        case During():
-            return _during(chart, fact, period, timing)
-
-
-def _now(chart: Chart, fact: Fact, period: Period | None) -> Placed:
-    if fact.ongoing is Truth.TRUE:
-        return Placed(Truth.TRUE)
-    edges = frozenset({next_day(period.end.last)}) if period and period.end.last != END_OF_TIME else frozenset[date]()
-    if fact.ongoing is Truth.FALSE:
-        return Placed(Truth.of(period is not None and period.end.first > chart.on), edges=edges)
-    if period is not None and period.end.last < chart.on:
-        return Placed(Truth.FALSE)
-    return Placed(Truth.UNKNOWN, Reason.STATUS, edges=edges)
-
-
-def _since(chart: Chart, period: Period | None) -> Placed:
-    begun = chart.instance.period.start if chart.instance and chart.instance.period else None
-    if period is None or begun is None:
-        return Placed(Truth.UNKNOWN, Reason.PARTIAL_DATE)
-    truth = Period.at(period.start).overlaps(Window(begun.last, END_OF_TIME))
-    if truth is not Truth.TRUE and period.start.last >= begun.first:
-        return Placed(Truth.UNKNOWN, Reason.PARTIAL_DATE, frozenset({"partial_date"}))
-    return Placed(truth)
-
-
-def _window(chart: Chart, timing: Timing) -> Window | None:
-    if not isinstance(timing, During):
-        return None
-    anchor = chart.anchor(timing.anchor) or chart.on
-    return Window(timing.length.before(anchor), anchor)
-
-
-def _during(chart: Chart, fact: Fact, period: Period | None, timing: During) -> Placed:
-    anchored = chart.anchor(timing.anchor)
-    if anchored is None and timing.unset is Unset.UNKNOWN:
-        return Placed(Truth.UNKNOWN, Reason.ANCHOR_MISSING)
-    anchor = anchored or chart.on
-    window = Window(timing.length.before(anchor), anchor)
-    if period is None:
-        return Placed(Truth.UNKNOWN, Reason.PARTIAL_DATE, frozenset({"partial_date"}))
-    touched = _touched(period, timing.touch)
-    truth = touched.overlaps(window)
-    moving = anchored is None or chart.moves(timing.anchor)
-    edges = window_edges(touched, timing.length, moving=moving) | frozenset({window.first, next_day(window.last)})
-    if anchored is None and truth is not Truth.FALSE:
-        return Placed(Truth.UNKNOWN, Reason.ANCHOR_MISSING, frozenset({"washout_pending"}), edges)
-    if truth is not Truth.FALSE and not timing.state and timing.touch is Touch.SPAN and _may_end_before(chart, fact, period, window):
-        return Placed(Truth.UNKNOWN, Reason.NO_DATA, frozenset({"washout_pending"}), edges)
-    if truth is Truth.UNKNOWN:
-        return Placed(truth, Reason.PARTIAL_DATE, frozenset({"partial_date"}), edges)
-    return Placed(truth, edges=edges)
-
-
-def _touched(period: Period, touch: Touch) -> Period:
-    match touch:
-        case Touch.START:
-            return Period.at(period.start)
-        case Touch.END:
-            return Period.at(period.end)
-        case Touch.SPAN:
-            return period
-
-
-def _may_end_before(chart: Chart, fact: Fact, period: Period, window: Window) -> bool:
-    """Going on today, and the window has not begun: its end is not recorded, so nobody can tell yet (rule R8)."""
-    return fact.ongoing is Truth.TRUE and window.first > chart.on and period.end.first > chart.on
-
-
 def _anchor_flags(chart: Chart, timing: Timing, answer: Answer) -> tuple[str, ...]:
     if not isinstance(timing, During) or timing.unset is not Unset.WASH_OUT or chart.anchor(timing.anchor) is not None:
         return ()
     return ("reassess_at_anchor",) if answer.truth is Truth.FALSE else ()
-
-
-def window_of(chart: Chart, length: Length, anchor: str) -> Window | None:
-    day = chart.anchor(anchor)
-    return None if day is None else Window(length.before(day), day)

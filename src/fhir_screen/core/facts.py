@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from datetime import date
 from enum import StrEnum
 
@@ -170,7 +171,7 @@ class PatientRecord:
     @staticmethod
     def of(patient: str, person: Person, facts: Iterator[Fact] | tuple[Fact, ...], gaps: tuple[Gap, ...] = ()) -> PatientRecord:
         """Sorts and indexes; the order in which facts come changes nothing, and neither does saying one twice."""
-        ordered = tuple(sorted(facts, key=lambda f: f.sort_key))
+        ordered = _said_once(sorted(facts, key=lambda f: f.sort_key))
         concepts: dict[str, list[Fact]] = {}
         kinds: dict[str, list[Fact]] = {}
         references: dict[str, list[Fact]] = {}
@@ -179,7 +180,7 @@ class PatientRecord:
                 concepts.setdefault(concept, []).append(fact)
             kinds.setdefault(fact.kind, []).append(fact)
             references.setdefault(fact.reference, []).append(fact)
-        starts = [f.period.start.first for f in ordered if f.period and f.period.start.first > date.min]
+        starts = [f.period.start.last for f in ordered if f.period and f.period.start.last < date.max]
         return PatientRecord(
             patient, person, ordered, tuple(sorted(gaps, key=lambda g: (g.kind or "", g.reason, g.detail))),
             {k: tuple(v) for k, v in concepts.items()},
@@ -192,6 +193,20 @@ class PatientRecord:
         """The first hole that touches one of these resource types."""
         touching = [gap for gap in self.gaps for kind in kinds if gap.touches(kind)]
         return min(touching, key=lambda g: (g.reason.rank, g.kind or "", g.detail), default=None)
+
+
+def _said_once(ordered: Sequence[Fact]) -> tuple[Fact, ...]:
+    """Each statement once; two that differ under one reference both stay."""
+    kept: list[Fact] = []
+    for fact in ordered:
+        rivals = itertools.takewhile(lambda other: other.sort_key == fact.sort_key, reversed(kept))
+        if not any(_content(fact) == _content(other) for other in rivals):
+            kept.append(fact)
+    return tuple(kept)
+
+
+def _content(fact: Fact) -> list[object]:
+    return [getattr(fact, column.name) for column in fields(Fact)]
 
 
 def flagged(fact: Fact, *flags: str) -> Fact:

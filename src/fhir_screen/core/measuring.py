@@ -14,7 +14,7 @@ from fhir_screen.core.dates import BEGINNING, END_OF_TIME, Length, Span, Window,
 from fhir_screen.core.facts import Fact, ReferenceRange, Standing
 from fhir_screen.core.formulas import compute
 from fhir_screen.core.gaps import Gap
-from fhir_screen.core.quantities import Interval, Quantity, Relation, interval_text, number_text
+from fhir_screen.core.quantities import Interval, Quantity, Relation, hull, interval_text, number_text
 from fhir_screen.core.rules import (
     AgeYears,
     Amounts,
@@ -51,6 +51,8 @@ class Reading:
     fact: Fact | None = None
     molar: bool = False
     kind: EvidenceKind = EvidenceKind.POSITIVE
+    vague: Reason = Reason.CENSORED
+    """Why the amount is an interval where it is one."""
     lower_bound: bool = False
     upper_bound: bool = False
 
@@ -134,6 +136,12 @@ _WHY = {
     Reason.NO_DATA: "without a value",
 }
 
+_VAGUE = {
+    Reason.CENSORED: "the reported bounds do not settle it",
+    Reason.PARTIAL_DATE: "an inexact birth date does not settle it",
+    Reason.NO_DATA: "it hangs on the sex, which is not recorded",
+}
+
 _NEEDED = {
     Relation.AT_LEAST: "{} or more needed",
     Relation.ABOVE: "more than {} asked",
@@ -159,7 +167,7 @@ def _settled(truth: Truth, reading: Reading, told: str) -> Answer:
     if wrong_side:
         return unknown(Reason.PROXY, f"{told} (it only bounds the value from one side)", reading.evidence)
     if truth is Truth.UNKNOWN:
-        return unknown(Reason.CENSORED, f"{told} (the reported bounds do not settle it)", reading.evidence)
+        return unknown(reading.vague, f"{told} ({_VAGUE[reading.vague]})", reading.evidence)
     return Answer(truth, truth, None, told, reading.evidence)
 
 
@@ -259,7 +267,7 @@ def estimated(chart: Chart, source: Amounts, bar: _Bar | None = None) -> Estimat
     """The readings of a source that may count; ``bar`` lets bounds step aside where they cannot decide."""
     match source:
         case Latest():
-            return _newest(chart, source, _readings(chart, source.select, source.analyte, source.flag))
+            return _newest(chart, source, _latest_readings(chart, source))
         case Largest():
             return _largest(chart, source)
         case MeanOf():
@@ -320,7 +328,23 @@ def _bound_decides(chart: Chart, bound: Bound, estimate: Estimate, bar: _Bar | N
 _UNDATED = Span(BEGINNING, END_OF_TIME)
 
 
-def _readings(chart: Chart, selector: Selector, analyte: str, flag: str = "") -> tuple[list[Reading], list[Span]]:
+def _latest_readings(chart: Chart, source: Latest) -> tuple[list[Reading], list[Span]]:
+    readings, pending = _readings(chart, source.select, source.analyte)
+    return [_remarked(reading, source) for reading in readings], pending
+
+
+def _remarked(reading: Reading, source: Latest) -> Reading:
+    """With the flags of the kind of test it is, and doubtful where its notes say so."""
+    fact = reading.fact
+    if fact is None:
+        return reading
+    flags = {flag for concept, flag in source.flags if concept in fact.concepts}
+    notes = [coding.code.display for coding in fact.facets.get("note", ())]
+    doubt = Reason.POLICY if source.doubted_by is not None and source.doubted_by.find(notes) else None
+    return replace(reading, flags=reading.flags | flags, reason=first_reason((reading.reason, doubt)))
+
+
+def _readings(chart: Chart, selector: Selector, analyte: str) -> tuple[list[Reading], list[Span]]:
     """All valid results, and the dates of preliminary ones. A result without a value is none (rule R5)."""
     readings: list[Reading] = []
     pending: list[Span] = []
@@ -334,8 +358,7 @@ def _readings(chart: Chart, selector: Selector, analyte: str, flag: str = "") ->
         if (reading := _reading(chart, fact, analyte, when)) is None:
             continue
         doubt = match.reason if match.truth is Truth.UNKNOWN else None
-        flags = reading.flags | match.flags | ({flag} if flag else set())
-        readings.append(replace(reading, reason=first_reason((doubt, reading.reason)), flags=flags))
+        readings.append(replace(reading, reason=first_reason((doubt, reading.reason)), flags=reading.flags | match.flags))
     return readings, pending
 
 
@@ -346,16 +369,13 @@ def _reading(chart: Chart, fact: Fact, analyte: str, when: Span) -> Reading | No
     evidence = (evidence_of(fact),)
     known = chart.vocabulary.analytes[analyte]
     quantity = value.quantity
-    if quantity is None and value.codings:
-        return _coded_reading(fact, analyte, when, chart) or Reading(
-            analyte, None, Reason.UNMAPPED_CODE, when, value.shown, evidence, fact=fact
-        )
+    if quantity is None and (graded := _coded_reading(fact, analyte, when, chart)):
+        return graded
     if quantity is None and value.text:
         quantity = Quantity.from_text(_without_prefix(value.text, known))
-        if quantity is None:
-            return Reading(analyte, None, Reason.UNIT_UNMAPPABLE, when, value.shown, evidence, fact=fact)
     if quantity is None:
-        return None
+        reason = Reason.UNMAPPED_CODE if value.codings else Reason.UNIT_UNMAPPABLE
+        return Reading(analyte, None, reason, when, value.shown, evidence, fact=fact)
     converted = amount(quantity, known, chart.vocabulary.units)
     return _converted(analyte, converted, when, value.shown or quantity.shown, evidence, fact)
 
@@ -476,7 +496,7 @@ def _without_hopeless(top: Reading | None, doubtful: Sequence[Reading]) -> tuple
 
 
 def _mean(chart: Chart, source: MeanOf) -> Estimate:
-    readings, pending = _readings(chart, source.latest.select, source.latest.analyte, source.latest.flag)
+    readings, pending = _latest_readings(chart, source.latest)
     newest = _newest(chart, source.latest, (readings, pending))
     if not newest.readings:
         return newest
@@ -516,9 +536,9 @@ def _age_at(chart: Chart, when: Span) -> Estimate:
     if person.born is None:
         return Estimate((), Reason.NO_DATA, "no birth date on record")
     years = age_between(person.born, when)
-    evidence = (Evidence(person.source, person.version, "", f"age {interval_text(years)}", str(when)),)
+    evidence = (Evidence(person.source, person.version, "", f"age {interval_text(years)}", ""),)
     shown = f"{interval_text(years)} years"
-    return Estimate((Reading("age", years, None, when, shown, evidence),))
+    return Estimate((Reading("age", years, None, when, shown, evidence, vague=Reason.PARTIAL_DATE),))
 
 
 def _derived(chart: Chart, source: Derived) -> Estimate:
@@ -541,7 +561,7 @@ def _derived(chart: Chart, source: Derived) -> Estimate:
         reason = first_reason(e.reason for e in missing) or Reason.NO_DATA
         told = f"{source.name} cannot be computed: {joined(e.because for e in missing)}"
         return Estimate((), reason, told, flags=flags, edges=edges, gap=gap)
-    readings = tuple(reading for row in rows for reading in _computed(chart, source, row))
+    readings = tuple(_computed(chart, source, row) for row in rows)
     return Estimate(readings, flags=flags, edges=edges, gap=gap)
 
 
@@ -556,7 +576,7 @@ def _input(chart: Chart, amounts: Amounts, row: dict[str, Reading]) -> Estimate:
     if isinstance(amounts, Latest) and amounts.near in row and amounts.valid_for:
         centre = row[amounts.near].when
         window = Window(amounts.valid_for.before(centre.first), min(amounts.valid_for.after(centre.last), chart.horizon))
-        readings, pending = _readings(chart, amounts.select, amounts.analyte, amounts.flag)
+        readings, pending = _latest_readings(chart, amounts)
         label = chart.vocabulary.label(amounts.select.find)
         return _in_window(readings, pending, window, amounts, label, chart.record.gap(amounts.select.kinds))
     return estimated(chart, amounts)
@@ -573,7 +593,7 @@ def _derived_together(chart: Chart, source: Derived) -> Estimate:
         for combination in product(*mates):
             names = [name for name, _ in tables[1:]]
             rows.append({first_name: reading, **dict(zip(names, combination, strict=True))})
-    computed = [reading for row in rows for reading in _computed(chart, source, row)]
+    computed = [_computed(chart, source, row) for row in rows]
     leader = latest[0][1]
     estimate = _newest(chart, leader, (computed, pending))
     if not estimate.readings and estimate.reason is Reason.NO_DATA:
@@ -590,7 +610,8 @@ def _same_specimen(one: Reading, other: Reading) -> bool:
     return one.when.exact and one.when == other.when
 
 
-def _computed(chart: Chart, source: Derived, row: dict[str, Reading]) -> list[Reading]:
+def _computed(chart: Chart, source: Derived, row: dict[str, Reading]) -> Reading:
+    """The formula's result; where the sex is not known, all that it may be for either (rule R12)."""
     evidence = tuple(sorted({e for reading in row.values() for e in reading.evidence}))
     flags = frozenset[str]().union(*(r.flags for r in row.values()))
     reason = first_reason(r.reason for r in row.values())
@@ -599,16 +620,17 @@ def _computed(chart: Chart, source: Derived, row: dict[str, Reading]) -> list[Re
     base = Reading(source.analyte, None, reason, lead.when, f"({parts})", evidence, flags, kind=source.kind)
     base = replace(base, flags=flags | ({source.kind.value} if source.kind is not EvidenceKind.POSITIVE else set()))
     if reason is not None:
-        return [base]
+        return base
     intervals = {name: reading.interval for name, reading in row.items() if reading.interval is not None}
     results = compute(source.value, intervals, chart.record.person.sex)
-    unit = source.unit
-    return [
-        replace(base, interval=result, shown=f"{interval_text(result)} {unit} ({parts})", molar=any(r.molar for r in row.values()))
-        if result is not None
-        else replace(base, reason=Reason.NO_DATA)
-        for result in results
-    ]
+    whole = hull(results)
+    if whole is None:
+        return replace(base, reason=Reason.NO_DATA)
+    vague = first_reason(r.vague for r in row.values() if r.interval is not None and not r.interval.exact)
+    if len(results) > 1:
+        vague = first_reason((vague, Reason.NO_DATA))
+    shown = f"{interval_text(whole)} {source.unit} ({parts})"
+    return replace(base, interval=whole, shown=shown, molar=any(r.molar for r in row.values()), vague=vague or base.vague)
 
 
 def _nearby(chart: Chart, rule: Measure, readings: Sequence[Reading]) -> set[str]:

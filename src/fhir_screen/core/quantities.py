@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 from enum import StrEnum
@@ -69,6 +69,9 @@ class Interval:
         """The same against a limit that is itself known only as an interval of finite ends."""
         if limit.low is None or limit.high is None:
             return Truth.UNKNOWN
+        if relation is Relation.EQUAL and not limit.exact:
+            apart = self._wholly_below(limit.low) or self._wholly_above(limit.high)
+            return Truth.FALSE if apart else Truth.UNKNOWN
         answers = {self.compare(relation, limit.low), self.compare(relation, limit.high)}
         return answers.pop() if len(answers) == 1 else Truth.UNKNOWN
 
@@ -100,8 +103,13 @@ def _all_or_none(all_inside: bool, none_inside: bool) -> Truth:  # noqa: FBT001 
     return Truth.TRUE if all_inside else Truth.FALSE if none_inside else Truth.UNKNOWN
 
 
-def _span_of(intervals: Iterable[Interval]) -> Interval:
-    parts = list(intervals)
+def hull(intervals: Sequence[Interval | None]) -> Interval | None:
+    """The least interval that holds them all; None where one of them is no number."""
+    known = [interval for interval in intervals if interval is not None]
+    return _span_of(known) if len(known) == len(intervals) else None
+
+
+def _span_of(parts: Sequence[Interval]) -> Interval:
     lows = [p.low for p in parts]
     highs = [p.high for p in parts]
     low = None if None in lows else min(n for n in lows if n is not None)
@@ -135,7 +143,7 @@ def compared(number: Fraction, comparator: str | None) -> Interval | None:
 
 _NUMBER = r"\d+(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+"
 _TEXT = re.compile(
-    rf"(?P<sign><=|>=|<|>|≤|≥)?\s*(?P<low>{_NUMBER})(?:\s*(?:-|~|–|—|to)\s*(?P<high>{_NUMBER}))?\s*(?P<unit>[^\d\s].*)?",
+    rf"(?P<sign><=|>=|<|>|≤|≥)?\s*(?P<low>{_NUMBER})(?:\s*(?:-|~|–|—|to)\s*(?P<high>{_NUMBER}))?\s*(?P<unit>[^\d\s.,].*)?",
     re.IGNORECASE,
 )
 
@@ -183,7 +191,8 @@ def interval_text(interval: Interval) -> str:
         return f"{'<' if interval.high_open else '<='} {number_text(interval.high or Fraction(0))}"
     if interval.high is None:
         return f"{'>' if interval.low_open else '>='} {number_text(interval.low)}"
-    return f"{number_text(interval.low)} to {number_text(interval.high)}"
+    low, high = number_text(interval.low), number_text(interval.high)
+    return low if low == high else f"{low} to {high}"
 
 
 _UP = Context(prec=40, rounding=ROUND_CEILING)

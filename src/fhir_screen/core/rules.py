@@ -29,6 +29,7 @@ class Where:
     """A further condition on a fact: one of its codings of this role lies in these concepts.
 
     ``missing`` is the answer where the record gives no such coding; ``otherwise`` where it gives another.
+    Facts of the ``doubtful`` concepts are unknown where the coding is missing, whatever ``missing`` says.
     """
 
     facet: str
@@ -36,6 +37,7 @@ class Where:
     missing: Truth = Truth.UNKNOWN
     otherwise: Truth = Truth.FALSE
     matched: Truth = Truth.TRUE
+    doubtful: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,9 @@ class Ever:
 
 @dataclass(frozen=True, slots=True)
 class Now:
-    """Going on at the screening date."""
+    """Going on at the screening date. What nobody says to go on or to be over is taken to last ``assumed``."""
+
+    assumed: Length | None = None
 
 
 class Touch(StrEnum):
@@ -114,7 +118,26 @@ class Since:
     """From the start of the instance under consideration on."""
 
 
-Timing = Ever | Now | During | Since
+@dataclass(frozen=True, slots=True)
+class Until:
+    """Over at least ``length`` before an anchor, and not begun before the first fact of ``since``."""
+
+    length: Length
+    anchor: str
+    since: Selector | None = None
+
+
+Timing = Ever | Now | During | Since | Until
+
+
+@dataclass(frozen=True, slots=True)
+class Exemption:
+    """What belongs to the trial itself and does not count: facts linked to its study, or in its name.
+
+    ``after``: an anchor on or after which every such fact is the trial's own (rule of TIL-E08); empty for none.
+    """
+
+    after: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,12 +151,13 @@ class Has:
     kind: EvidenceKind = EvidenceKind.POSITIVE
     older: Truth = Truth.FALSE
     """What a fact outside the window means; `unknown` hands it to a person."""
-    exempt_after: str = ""
-    """Facts on or after this anchor belong to the protocol and do not count (rule: protocol therapy)."""
+    exempt: Exemption | None = None
     denies: frozenset[str] = frozenset()
     """Concepts whose presence is an explicit no."""
     denial_settles: bool = False
     """This asks for exactly one fact, so that an explicit no of it is a no even where silence is unknown (rule R3)."""
+    least_conditions: int = 1
+    """On how many days a diagnosis without verification has to be coded to count (rule R6)."""
     older_states: frozenset[str] = frozenset()
     """Clinical states in which a fact from before the window is a question (a recurrence of an older cancer)."""
 
@@ -159,7 +183,10 @@ class Latest:
     """Name of the input of the same formula near which the value has to lie, in place of the anchor."""
     same_day: bool = False
     """Values of one day are not ordered: they have to agree."""
-    flag: str = ""
+    flags: tuple[tuple[str, str], ...] = ()
+    """(concept, flag): a result of such a test is used, and flagged."""
+    doubted_by: Words | None = None
+    """Words of a result's notes that make it doubtful (clumped platelets)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,16 +360,21 @@ class DailyDose:
     limit: Fraction
     timing: During
     what: str = ""
+    exempt: Exemption | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Then:
-    """Whether an event followed an exposure: after its first day, and on it or at most ``by`` after its last."""
+    """Whether an event followed an exposure: after its first day, and on it or at most ``by`` after its last.
+
+    ``first_day_counts``: what happened on the first day has followed too.
+    """
 
     first: Selector
     event: tuple[Selector, ...]
     by: Length
     what: str = ""
+    first_day_counts: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -517,6 +549,20 @@ Rule = (
     | All | Any | Not | AtLeast | Agree | Decide | Unless | AppliesWhen | Coded | Judged | Flagged | Review | Doubt
     | AtomRef | Ask | Constant
 )  # fmt: skip
+
+
+def named_instances(rule: Rule) -> tuple[Has, tuple[Rule, ...]]:
+    """The `has` whose facts a formula takes one by one, and what else makes the same atom true without naming one.
+
+    Raises ValueError where the rule is neither a `has` nor an `any` that begins with one.
+    """
+    match rule:
+        case Has():
+            return rule, ()
+        case Any((Has() as first, *further)):
+            return first, tuple(further)
+        case _:
+            raise ValueError("facts are taken one by one by `has`, or by `any` that begins with it")
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from fhir_screen.core.decision import AtomClass, AtomResult, CriterionResult, De
 from fhir_screen.core.evaluating import evaluate
 from fhir_screen.core.existence import evaluate_has, instances, remainder
 from fhir_screen.core.facts import Fact, PatientRecord
-from fhir_screen.core.rules import AtomRef, Has, Not, Rule
+from fhir_screen.core.rules import AtomRef, Not, Rule, named_instances
 from fhir_screen.core.trials import Atom, Criterion, Trial
 from fhir_screen.core.truth import Reason, Truth
 
@@ -112,18 +112,18 @@ def _answer(chart: Chart, atom: Atom) -> Answer:
 
 def _ask_each(chart: Chart, criterion: Criterion, each: str) -> _Asked:
     """One malignancy after the other: an exception excuses only the one it is about (rule R1, per instance)."""
-    rule = chart.rules[each]
-    assert isinstance(rule, Has)  # noqa: S101 - load checked it
-    overall = evaluate_has(chart, rule)
+    rule, further = named_instances(chart.rules[each])
+    others = [evaluate(chart, part) for part in further]
+    overall = any_of([evaluate_has(chart, rule), *others])
     chart.memo[each] = overall
     rows = [_about(chart, criterion, each, fact, answer) for fact, answer in instances(chart, rule)]
-    beyond = remainder(chart, rule)
+    beyond = any_of([remainder(chart, rule), *others])
     if not rows:
         missing = not_applicable("nothing to except")
         if overall.truth is Truth.UNKNOWN:
             missing = unknown(overall.reason or Reason.NO_DATA, overall.because)
-        others = {atom.id: missing for atom in criterion.atoms if atom.id != each}
-        return _Asked({each: overall, **others}, overall)
+        excused = {atom.id: missing for atom in criterion.atoms if atom.id != each}
+        return _Asked({each: overall, **excused}, overall)
     deciding = max(rows, key=lambda row: (row.rank, row.latest))
     whole = any_of([*(row.whole for row in rows), beyond])
     if overall.truth is Truth.FALSE:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 
 from fhir_screen.core.chart import Chart
 from fhir_screen.core.facts import Coding, Fact, Standing
-from fhir_screen.core.rules import Link, Selector, Where
+from fhir_screen.core.rules import Exemption, Link, Selector, Where
 from fhir_screen.core.truth import Reason, Truth, first_reason
 
 
 class Part(IntEnum):
     """What a set is to a selector; the greater wins where codes of one length compete."""
 
-    FIND = 1
-    REVIEW = 2
+    REVIEW = 1
+    FIND = 2
     MINUS = 3
     NEVER = 4
 
@@ -89,7 +90,7 @@ def _match(chart: Chart, fact: Fact, part: Part, selector: Selector) -> Match:
         doubts.append((Truth.UNKNOWN, fact.why_unsure))
     if part is Part.REVIEW:
         doubts.append((Truth.UNKNOWN, Reason.POLICY))
-    doubts += [(_where(fact, where), Reason.NO_DATA) for where in selector.where]
+    doubts += [(holds_where(fact, where), Reason.NO_DATA) for where in selector.where]
     doubts += [(_linked(chart, fact, link), Reason.NO_DATA) for link in selector.links]
     if selector.unlinked and fact.links.get(selector.unlinked):
         doubts.append((Truth.FALSE, None))
@@ -111,10 +112,49 @@ def _match(chart: Chart, fact: Fact, part: Part, selector: Selector) -> Match:
 _NO_STATE = (Truth.UNKNOWN, Reason.STATUS)
 
 
-def _where(fact: Fact, where: Where) -> Truth:
+def carried_out(found: Iterable[Match]) -> list[Match]:
+    """Without the orders of which the record tells what became of them: an intake before an order (rule R15)."""
+    listed = list(found)
+    told = [m.fact for m in listed if _ORDER not in m.fact.flags and m.fact.standing is Standing.HOLDS]
+    return [m for m in listed if _ORDER not in m.fact.flags or not any(_tells_of(fact, m.fact) for fact in told)]
+
+
+_ORDER = "order_only"
+
+
+def _tells_of(intake: Fact, order: Fact) -> bool:
+    """Whether an intake is one of the drug and of the time of an order."""
+    if intake.period is None or order.period is None or not drug_names(intake) & drug_names(order):
+        return False
+    return intake.period.start.first <= order.period.end.last and intake.period.end.last >= order.period.start.first
+
+
+def drug_names(fact: Fact) -> frozenset[str]:
+    """All that a drug is called by, in codes and in words."""
+    codes = {str(coding.code) for coding in fact.codings}
+    words = {coding.code.display.lower() for coding in fact.codings} | {text.lower() for text in fact.texts}
+    return frozenset(codes | words) - {""}
+
+
+def is_exempt(chart: Chart, fact: Fact, exemption: Exemption) -> bool:
+    """Whether the fact belongs to the trial itself: by its study, by its name, or by its day."""
+    if any(coding.code.code in chart.study for coding in fact.facets.get("study", ())):
+        return True
+    if any(_names(text, name) for text in drug_names(fact) for name in chart.study):
+        return True
+    since = chart.anchor(exemption.after) if exemption.after else None
+    return since is not None and fact.period is not None and fact.period.start.first >= since
+
+
+def _names(text: str, name: str) -> bool:
+    return re.search(rf"(?<!\w){re.escape(name.lower())}(?!\w)", text) is not None
+
+
+def holds_where(fact: Fact, where: Where) -> Truth:
+    """Whether a further coding of the fact is one that the rule asks for."""
     codings = fact.facets.get(where.facet, ())
     if not codings:
-        return where.missing
+        return Truth.UNKNOWN if fact.concepts & where.doubtful else where.missing
     if any(coding.names & where.concepts for coding in codings):
         return where.matched
     telling = where.matched is not Truth.TRUE or any(coding.conclusive or coding.concepts for coding in codings)

@@ -58,9 +58,10 @@ def _after(chart: Chart, exposures: Sequence[Match], event: Match, rule: Then) -
         return Truth.UNKNOWN, Reason.PARTIAL_DATE
     at = period.start
     begun = min(p.start.last for _, p in spans)
-    if at.last <= min(p.start.first for _, p in spans):
+    first = min(p.start.first for _, p in spans)
+    if at.last < first or (at.last == first and not rule.first_day_counts):
         return Truth.FALSE, None
-    if at.first <= begun:
+    if at.first < begun or (at.first == begun and not rule.first_day_counts):
         return Truth.UNKNOWN, Reason.PARTIAL_DATE
     doubt = event.reason if event.truth is Truth.UNKNOWN else None
     if doubt is not None:
@@ -70,32 +71,49 @@ def _after(chart: Chart, exposures: Sequence[Match], event: Match, rule: Then) -
 
 
 def _reaches(exposure: Period, at: Span, rule: Then) -> bool:
-    return exposure.start.last < at.first and at.last <= rule.by.after(max(exposure.end.first, exposure.start.last))
+    begun = exposure.start.last < at.first or (rule.first_day_counts and exposure.start.last == at.first)
+    return begun and at.last <= rule.by.after(max(exposure.end.first, exposure.start.last))
 
 
 def evaluate_stable(chart: Chart, rule: Stable) -> Answer:
     """TRUE where the good state was seen on or before the window's first day and again in it, and nothing bad since."""
+    if gap := chart.record.gap(rule.select.kinds):
+        return unknown(gap.reason, f"{rule.what}: {gap.detail or 'a part of the record could not be read'}")
     anchor = chart.anchor(rule.anchor) or chart.on
     window = Window(rule.length.before(anchor), max(anchor, chart.on))
     seen = [(m, p) for m in _held(chart, rule.select) if (p := chart.period(m.fact)) is not None]
-    if gap := chart.record.gap(rule.select.kinds):
-        return unknown(gap.reason, f"{rule.what}: {gap.detail or 'a part of the record could not be read'}")
     edges = frozenset(d for _, p in seen for d in window_edges(p, rule.length, moving=chart.moves(rule.anchor)))
     good = [(m, p) for m, p in seen if _says(m.fact, rule.good) and m.truth is Truth.TRUE]
     bad = [(m, p) for m, p in seen if _says(m.fact, rule.bad)]
-    worse = [m for m, p in bad if p.start.last >= window.first]
-    if worse:
-        answer = no(joined(f"{name_of(m.fact)}: {_value(m)}" for m in worse), [evidence_of(m.fact) for m in worse])
-        return answer.with_edges(edges)
+    return (_spoilt(bad, window) or _seen_twice(chart, rule, good, bad, window)).with_edges(edges)
+
+
+_Seen = Sequence[tuple[Match, Period]]
+
+
+def _spoilt(bad: _Seen, window: Window) -> Answer | None:
+    """A bad state within the window, or one that may lie in it."""
+    within = [m for m, p in bad if p.start.first >= window.first and m.truth is Truth.TRUE]
+    if within:
+        return no(joined(f"{name_of(m.fact)}: {_value(m)}" for m in within), [evidence_of(m.fact) for m in within])
+    perhaps = [m for m, p in bad if p.start.last >= window.first]
+    if not perhaps:
+        return None
+    reason = first_reason(m.reason for m in perhaps) or Reason.PARTIAL_DATE
+    told = joined(f"{name_of(m.fact)}: {_value(m)}" for m in perhaps)
+    return unknown(reason, told, [evidence_of(m.fact) for m in perhaps])
+
+
+def _seen_twice(chart: Chart, rule: Stable, good: _Seen, bad: _Seen, window: Window) -> Answer:
     last_bad = max((p.start.last for _, p in bad), default=None)
     since = [(m, p) for m, p in good if last_bad is None or p.start.first > last_bad]
     before = [m for m, p in since if p.start.last <= window.first]
     within = [m for m, p in since if p.start.first >= window.first]
-    if before and within:
-        shown = [*before, *within]
-        told = joined(f"{_value(m)} on {_start(chart, m.fact)}" for m in shown)
-        return yes(told, [evidence_of(m.fact) for m in shown]).with_edges(edges)
-    return unknown(Reason.NO_DATA, f"{rule.what} is not documented at both ends of the period").with_edges(edges)
+    if not before or not within or {m.fact.reference for m in before} == {m.fact.reference for m in within}:
+        return unknown(Reason.NO_DATA, f"{rule.what} is not documented at both ends of the period")
+    shown = [*before, *(m for m in within if m not in before)]
+    told = joined(f"{_value(m)} on {_start(chart, m.fact)}" for m in shown)
+    return yes(told, [evidence_of(m.fact) for m in shown])
 
 
 def _says(fact: Fact, concepts: frozenset[str]) -> bool:

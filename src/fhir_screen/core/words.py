@@ -9,18 +9,23 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """Compiled once. "surg-" begins a word, "-ectomy" ends one, "-blastoma-" stands anywhere, "graft" is a whole word.
+    """Compiled once. "surg-" begins a word, "-ectomy" ends one, "-blastoma-" stands anywhere, "graft" is a whole word;
+    "brain + metasta-" hits where both stand in one text, in any order.
 
     Words of scripts without blanks between them (Korean) are found anywhere.
     """
 
     hit: re.Pattern[str]
     exempt: re.Pattern[str] | None
+    together: tuple[tuple[re.Pattern[str], ...], ...] = ()
 
     @staticmethod
     def of(words: Iterable[str], but_not: Iterable[str] = ()) -> Words:
-        exempt = [re.escape(phrase.lower()) for phrase in but_not]
-        return Words(re.compile("|".join(map(_pattern, words))), re.compile("|".join(exempt)) if exempt else None)
+        listed = [word.split(" + ") for word in words]
+        alone = "|".join(_pattern(parts[0]) for parts in listed if len(parts) == 1)
+        together = tuple(tuple(re.compile(_pattern(part)) for part in parts) for parts in listed if len(parts) > 1)
+        exempt = "|".join(_phrase(phrase) for phrase in but_not)
+        return Words(re.compile(alone or _NOTHING), re.compile(exempt) if exempt else None, together)
 
     def find(self, texts: Iterable[str]) -> str | None:
         """The first word that is hit in one of the texts, or None."""
@@ -28,9 +33,21 @@ class Words:
             lowered = text.lower()
             if self.exempt is not None and self.exempt.search(lowered):
                 continue
-            if match := self.hit.search(lowered):
-                return match.group()
+            if found := self._found(lowered):
+                return found
         return None
+
+    def _found(self, text: str) -> str | None:
+        if match := self.hit.search(text):
+            return match.group()
+        for patterns in self.together:
+            matches = [pattern.search(text) for pattern in patterns]
+            if all(matches):
+                return ", ".join(match.group() for match in matches if match)
+        return None
+
+
+_NOTHING = r"(?!)"
 
 
 def _pattern(word: str) -> str:
@@ -40,3 +57,9 @@ def _pattern(word: str) -> str:
     before = "" if word.startswith("-") else r"(?<![a-z])"
     after = "" if word.endswith("-") else r"(?:s|es)?(?![a-z])"
     return before + core + after
+
+
+def _phrase(phrase: str) -> str:
+    """A phrase that takes a hit back begins where a word begins: "not inhaled" is one, "uninhaled" is none."""
+    text = re.escape(phrase.lower())
+    return rf"(?<![a-z]){text}" if phrase[:1].isascii() and phrase[:1].isalpha() else text

@@ -418,6 +418,8 @@ def _going(shape: Going | None, resource: Json) -> Truth:
     if shape.ended_when is not None and any(True for _ in items(shape.ended_when(resource))):
         return Truth.FALSE
     words = set(_words(shape.path(resource)))
+    if not words:
+        return shape.missing
     yes, no = bool(words & shape.yes), bool(words & shape.no)
     return Truth.UNKNOWN if yes == no else Truth.of(yes)
 
@@ -482,7 +484,7 @@ def _text(value: object) -> str:
     if isinstance(value, dict):
         concept = value.get("concept")
         return _text(concept) if isinstance(concept, dict) else string(value.get("text"))
-    return string(value)
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else string(value)
 
 
 def _answers(reading: _Reading, value: object, system: str = "") -> list[Coding]:

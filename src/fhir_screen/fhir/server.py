@@ -259,6 +259,21 @@ class FhirServer:
             raise SearchFailed(kind, f"{kind} answered with {reply.nature}", status=200)
         return _with_version(document, reply.headers.get("ETag", ""))
 
+    def operation(self, path: str, parameters: Json) -> Json:
+        """Invokes an operation that changes nothing ("ValueSet/$expand") and returns the resource it answers with.
+
+        Raises PreflightError where the server refuses or answers with anything else.
+        """
+        call = _Call("POST", f"{self.base}/{path}", {"Content-Type": FHIR_JSON}, orjson.dumps(parameters, default=_exact))
+        try:
+            reply = self._ask(call, _READ)
+        except _Trouble as trouble:
+            raise self._down(trouble.words) from trouble
+        if reply.status != 200 or reply.document is None:
+            told = f" ({', '.join(reply.codes)})" if reply.codes else ""
+            raise PreflightError(f"{path} answered {reply.status}{told}", where=self.base, remedy="ask a terminology server")
+        return reply.document
+
     def transaction(self, bundle: Json) -> Json:
         """Sends one transaction Bundle and returns its transaction-response, an answer for each entry.
 

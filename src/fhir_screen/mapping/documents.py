@@ -127,6 +127,7 @@ class OngoingDoc(Doc):
     yes: Names = ()
     no: Names = ()
     no_when: str = ""
+    missing: Literal["yes", "no", "unknown"] = "unknown"
 
 
 class ValueDoc(Doc):
@@ -210,6 +211,8 @@ class WhereDoc(Doc):
     missing: Literal["yes", "no", "unknown"] = "unknown"
     otherwise: Literal["yes", "no", "unknown"] = "no"
     matched: Literal["yes", "no", "unknown"] = "yes"
+    doubtful: Names = ()
+    """Concepts whose facts are unknown where the coding is missing."""
 
 
 class LinkDoc(Doc):
@@ -249,6 +252,11 @@ class WhenDoc(Doc):
     within: str = ""
     overlaps: str = ""
     ended_within: str = ""
+    lasting: str = ""
+    """Going on; what nobody calls over is taken to last so long."""
+    over_for: str = ""
+    """Over at least so long before the anchor, and not begun before the first fact of ``not_before``."""
+    not_before: SelectorDoc | None = None
     before: str = "screening_date"
     if_unset: Literal["as-of", "wash-out", "unknown"] = "as-of"
     goes_on: Literal["yes", "no"] = "no"
@@ -268,6 +276,8 @@ class HasDoc(SelectorDoc):
     evidence: Kind = "positive"
     older_means: Literal["no", "unknown"] = "no"
     protocol_exempt: Literal["true", "false"] = "false"
+    exempt_from: str = "enrolment_date"
+    """The anchor from which all such facts are the protocol's; `none`: only what names the study or is linked to it."""
     denied_by: Names = ()
     denial_settles: Literal["yes", "no"] = "no"
     older_states: Names = ()
@@ -288,7 +298,8 @@ class LatestDoc(SelectorDoc):
     before: str = "screening_date"
     near: str = ""
     same_day: str = ""
-    flag: str = ""
+    flags: dict[str, str] = {}
+    doubted_by: str = ""
     analyte: str = ""
 
 
@@ -343,6 +354,8 @@ class DailyDoseDoc(SelectorDoc):
     per_milligram: dict[str, str]
     needed: str
     when: WhenDoc
+    protocol_exempt: Literal["true", "false"] = "false"
+    exempt_from: str = "enrolment_date"
 
 
 class ThenDoc(Doc):
@@ -350,6 +363,7 @@ class ThenDoc(Doc):
     event: tuple[SelectorDoc, ...]
     within: str
     what: str = ""
+    first_day_counts: Literal["yes", "no"] = "no"
 
 
 class StableDoc(Doc):

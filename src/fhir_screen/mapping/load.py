@@ -212,7 +212,8 @@ def _parameters(document: Document, doc: TrialDoc, overrides: Mapping[str, str])
 
 
 def _criterion(scope: Scope, id_: str, doc: CriterionDoc, site: SiteDoc) -> Criterion:
-    atoms = tuple(_atom(scope.at("atoms", a), a, atom, site) for a, atom in doc.atoms.items())
+    ruled = replace(scope, least_conditions=_least_conditions(scope, doc))
+    atoms = tuple(_atom(ruled.at("atoms", a), a, atom, site) for a, atom in doc.atoms.items())
     if doc.logic is None:
         if len(atoms) != 1:
             raise scope.error("several atoms need a formula", "add `logic:`")
@@ -226,10 +227,24 @@ def _criterion(scope: Scope, id_: str, doc: CriterionDoc, site: SiteDoc) -> Crit
             f"atom {missing[0]!r} is missing from the formula", "add it to `logic:`, or say `role_in_formula: shown`"
         )
     if doc.for_each:
-        each = next((a for a in atoms if a.id == doc.for_each), None)
-        if each is None or not isinstance(each.rule, core.Has):
-            raise scope.at("for_each").error(f"{doc.for_each!r} is not an atom with `has` of this criterion")
+        _check_instances(scope.at("for_each"), doc.for_each, atoms)
     return Criterion(id_, Role(doc.role), doc.text, atoms, formula, doc.for_each or None)
+
+
+def _least_conditions(scope: Scope, doc: CriterionDoc) -> int:
+    """Only exclusions are guarded against billing codes that rule a disease out (rule R6)."""
+    count = scope.parameters.get("min_condition_count", "1")
+    return int(count) if doc.role == Role.EXCLUSION else 1
+
+
+def _check_instances(scope: Scope, named: str, atoms: Iterable[Atom]) -> None:
+    each = next((a for a in atoms if a.id == named), None)
+    if each is None:
+        raise scope.error(f"{named!r} is not an atom of this criterion", did_you_mean(named, [a.id for a in atoms]))
+    try:
+        core.named_instances(each.rule)
+    except ValueError as cause:
+        raise scope.error(f"{named!r}: {cause}") from cause
 
 
 def _named_in(content: Any) -> frozenset[str]:

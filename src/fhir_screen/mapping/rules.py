@@ -53,6 +53,7 @@ class Scope:
     derived: Mapping[str, Shared] = field(default_factory=dict)
     proxy: bool = False
     absence: str = ""
+    least_conditions: int = 1
     used: set[str] = field(default_factory=set)
     depth: int = 0
 
@@ -120,10 +121,17 @@ def _has(scope: Scope, body: Any) -> core.Rule:
     what = doc.what or scope.terms.vocabulary.label(select.find)
     rule = core.Has(
         select, absence, timing(scope, doc.when), what, EvidenceKind(doc.evidence),
-        Truth.UNKNOWN if doc.older_means == "unknown" else Truth.FALSE, "enrolment_date" if doc.protocol_exempt == "true" else "",
-        concepts(scope.at("denied_by"), doc.denied_by), doc.denial_settles == "yes", frozenset(doc.older_states),
+        Truth.UNKNOWN if doc.older_means == "unknown" else Truth.FALSE, _exemption(scope, doc),
+        concepts(scope.at("denied_by"), doc.denied_by), doc.denial_settles == "yes", scope.least_conditions,
+        frozenset(doc.older_states),
     )  # fmt: skip
     return _judged(scope, rule, found_only=True)
+
+
+def _exemption(scope: Scope, doc: docs.HasDoc | docs.DailyDoseDoc) -> core.Exemption | None:
+    if doc.protocol_exempt == "false":
+        return None
+    return core.Exemption("" if doc.exempt_from == "none" else _anchor(scope.at("exempt_from"), doc.exempt_from))
 
 
 def _says(scope: Scope, body: Any) -> core.Rule:
@@ -148,7 +156,8 @@ def selector(scope: Scope, doc: docs.SelectorDoc) -> core.Selector:
     if not kinds:
         raise scope.error("what to find, and in which resource types, is not said", "add `find:` or `in:`")
     where = tuple(
-        core.Where(facet, concepts(scope.at("where", facet), w.is_), _truth(w.missing), _truth(w.otherwise), _truth(w.matched))
+        core.Where(facet, concepts(scope.at("where", facet), w.is_), _truth(w.missing), _truth(w.otherwise), _truth(w.matched),
+                   concepts(scope.at("where", facet, "doubtful"), w.doubtful))
         for facet, w in doc.where.items()
     )
     links = tuple(
@@ -190,13 +199,22 @@ def timing(scope: Scope, when: docs.When) -> core.Timing:
         case "since-instance":
             return core.Since()
         case _:
-            return during(scope.at("when"), when)
+            return _window(scope.at("when"), when)
+
+
+def _window(scope: Scope, when: docs.WhenDoc) -> core.Timing:
+    if when.lasting:
+        return core.Now(length(scope.at("lasting"), when.lasting))
+    if when.over_for:
+        since = selector(scope.at("not_before"), when.not_before) if when.not_before else None
+        return core.Until(length(scope.at("over_for"), when.over_for), _anchor(scope, when.before), since)
+    return during(scope, when)
 
 
 def during(scope: Scope, when: docs.WhenDoc) -> core.During:
     given = {t: text for t, text in zip(core.Touch, (when.within, when.overlaps, when.ended_within), strict=True) if text}
     if len(given) != 1:
-        raise scope.error("say one of within, overlaps, ended_within", "e.g. {within: 5 years, before: screening_date}")
+        raise scope.error("say one of within, overlaps, ended_within, lasting, over_for", "e.g. {within: 5 years, before: screening_date}")
     touch, text = next(iter(given.items()))
     unset = {"as-of": core.Unset.AS_OF, "wash-out": core.Unset.WASH_OUT, "unknown": core.Unset.UNKNOWN}[when.if_unset]
     return core.During(length(scope, text), _anchor(scope, when.before), touch, unset, when.goes_on == "yes")
@@ -296,9 +314,11 @@ def _amount(scope: Scope, content: Any) -> core.Amounts:
 
 def _latest(scope: Scope, doc: docs.LatestDoc) -> core.Latest:
     select = selector(scope, doc)
+    concepts(scope.at("flags"), doc.flags)
     return core.Latest(
         select, _analyte(scope, doc.analyte, select), length(scope.at("valid_for"), doc.valid_for) if doc.valid_for else None,
-        _anchor(scope.at("before"), doc.before), doc.near, doc.same_day == "yes", doc.flag,
+        _anchor(scope.at("before"), doc.before), doc.near, doc.same_day == "yes", tuple(doc.flags.items()),
+        _words(scope.at("doubted_by"), doc.doubted_by),
     )  # fmt: skip
 
 
@@ -428,7 +448,8 @@ def _daily_dose(scope: Scope, body: Any) -> core.Rule:
         (concept, _ratio(scope.at("per_milligram", concept), text)) for concept, text in doc.per_milligram.items()
     )
     concepts(scope.at("per_milligram"), doc.per_milligram)
-    rule = core.DailyDose(selector(scope, doc), factors, relation, number, during(scope.at("when"), doc.when), doc.what)
+    rule = core.DailyDose(selector(scope, doc), factors, relation, number, during(scope.at("when"), doc.when), doc.what,
+                          _exemption(scope, doc))
     return _judged(scope, rule)
 
 
@@ -443,7 +464,8 @@ def _ratio(scope: Scope, text: str) -> Fraction:
 def _then(scope: Scope, body: Any) -> core.Rule:
     doc = _doc(docs.ThenDoc, scope, body)
     events = tuple(selector(scope.at("event", n), e) for n, e in enumerate(doc.event))
-    return _judged(scope, core.Then(selector(scope.at("first"), doc.first), events, length(scope, doc.within), doc.what))
+    return _judged(scope, core.Then(selector(scope.at("first"), doc.first), events, length(scope, doc.within), doc.what,
+                                    doc.first_day_counts == "yes"))
 
 
 def _stable(scope: Scope, body: Any) -> core.Rule:

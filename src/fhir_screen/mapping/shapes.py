@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from fhir_screen.core.truth import Truth
 from fhir_screen.mapping.paths import Path
 
 
@@ -54,12 +55,13 @@ class StatusTest:
 
 @dataclass(frozen=True, slots=True)
 class Going:
-    """Whether a statement goes on: by codes, or ended where ``ended_when`` finds anything."""
+    """Whether a statement goes on: by codes, or ended where ``ended_when`` finds anything; ``missing`` without a code."""
 
     path: Path
     yes: frozenset[str]
     no: frozenset[str]
     ended_when: Path | None = None
+    missing: Truth = Truth.UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)

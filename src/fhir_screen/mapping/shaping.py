@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from fhir_screen.core.truth import Truth
 from fhir_screen.mapping.documents import (
     DosesDoc,
     OngoingDoc,
@@ -126,7 +127,8 @@ class _Compiler:
 
     def ongoing(self, doc: OngoingDoc) -> Going:
         ended = self.path(doc.no_when, ("ongoing", "no_when")) if doc.no_when else None
-        return Going(self.path(doc.path, ("ongoing", "path")), frozenset(doc.yes), frozenset(doc.no), ended)
+        missing = {"yes": Truth.TRUE, "no": Truth.FALSE, "unknown": Truth.UNKNOWN}[doc.missing]
+        return Going(self.path(doc.path, ("ongoing", "path")), frozenset(doc.yes), frozenset(doc.no), ended, missing)
 
     def value(self, doc: ValueDoc, steps: Steps) -> ValueShape:
         return ValueShape(*(self.places(getattr(doc, name), (*steps, name)) for name in ValueDoc.model_fields))

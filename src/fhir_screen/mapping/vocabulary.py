@@ -9,7 +9,7 @@ from fractions import Fraction
 from fhir_screen.core.chart import UpperLimit, Vocabulary
 from fhir_screen.core.codes import Code, Codebook, CodeSystem, Matching, Membership, Reach, canonical_code, canonical_uri
 from fhir_screen.core.quantities import Interval
-from fhir_screen.core.units import Analyte, Factor, UnitTable
+from fhir_screen.core.units import Analyte, Factor, UnitTable, folded
 from fhir_screen.core.words import Words
 from fhir_screen.mapping.documents import AnalyteDoc, AnalytesDoc, ConceptDoc, ConceptsDoc, SystemsDoc, UnitsDoc, WordsDoc
 from fhir_screen.mapping.documents import SiteDoc
@@ -87,6 +87,7 @@ def compile_terms(
         for ucum, more in overlay[1].units.items():
             _known(overlay[0], ucum, spellings, "unit", ("units", ucum))
             spellings[ucum] = (*spellings[ucum], *more)
+    _check_spellings(units, unit_doc, site)
     codebook = Codebook(code_systems, rows.frozen())
     limits = _upper_limits(site, labels, analyte_of, analyte_table)
     vocabulary = Vocabulary(codebook, UnitTable.of(spellings), analyte_table, labels, limits)
@@ -97,6 +98,18 @@ def compile_terms(
         {name: tuple(codes) for name, codes in codes_of.items()},
         {text: tuple(ms.values()) for text, ms in texts.items()}, frozenset(descended),
     )  # fmt: skip
+
+
+def _check_spellings(document: Document, doc: UnitsDoc, site: tuple[Document, SiteDoc] | None) -> None:
+    """One spelling means one unit: case and typography are folded, so "G/L" (Giga) cannot stand beside "g/L"."""
+    meant: dict[str, str] = {}
+    for source, named in ((document, doc.units), *(((site[0], site[1].units),) if site else ())):
+        for ucum, texts in named.items():
+            for number, text in enumerate((ucum, *texts)):
+                other = meant.setdefault(folded(text), ucum)
+                if other != ucum:
+                    steps = ("units", ucum, number - 1) if number else ("units", ucum)
+                    raise source.error(f"the spelling {text!r} already means {other}", steps, "keep it under one unit")
 
 
 def _words(listed: Iterable[str], but_not: Iterable[str]) -> Words:

@@ -1,0 +1,171 @@
+"""Where a fact lies in time: in a rule's window, outside it, or not to be told (rules R7, R8)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+
+from fhir_screen.core.chart import Chart, window_edges
+from fhir_screen.core.dates import END_OF_TIME, Length, Period, Span, Window, next_day
+from fhir_screen.core.facts import Fact, Standing
+from fhir_screen.core.rules import During, Ever, Now, Since, Timing, Touch, Unset, Until
+from fhir_screen.core.selecting import matches
+from fhir_screen.core.truth import Reason, Truth
+
+_PARTIAL = frozenset({"partial_date"})
+_PENDING = frozenset({"washout_pending"})
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """Where a fact lies with respect to a rule's timing; ``edges`` are the days on which that may change."""
+
+    truth: Truth
+    reason: Reason | None = None
+    flags: frozenset[str] = frozenset()
+    edges: frozenset[date] = frozenset()
+
+
+def place(chart: Chart, fact: Fact, timing: Timing) -> Placed:
+    """Where a fact lies: inside the window, outside, or not to be told."""
+    match timing:
+        case Ever():
+            return Placed(Truth.TRUE)
+        case Now():
+            return _now(chart, fact, timing)
+        case Since():
+            return _since(chart, chart.period(fact))
+        case Until():
+            return _until(chart, fact, timing)
+        case During():
+            return _during(chart, fact, timing)
+
+
+def window_of(chart: Chart, timing: Timing) -> Window | None:
+    """The days that the rule looks at; None where it looks at all of them."""
+    if not isinstance(timing, During):
+        return None
+    anchor = chart.anchor(timing.anchor) or chart.on
+    return Window(timing.length.before(anchor), anchor)
+
+
+# Going on today
+
+
+def _now(chart: Chart, fact: Fact, timing: Now) -> Placed:
+    if fact.ongoing is Truth.TRUE:
+        return Placed(Truth.TRUE)
+    period = chart.period(fact)
+    edges = _ends(fact)
+    if fact.ongoing is Truth.FALSE:
+        return Placed(Truth.of(period is not None and period.end.first > chart.on), edges=edges)
+    if period is not None and period.end.last < chart.on:
+        return Placed(Truth.FALSE)
+    if timing.assumed is not None and period is not None and period.end.last == END_OF_TIME:
+        return _lasting(chart, period.start, timing.assumed)
+    return Placed(Truth.UNKNOWN, Reason.STATUS, edges=edges)
+
+
+def _ends(fact: Fact) -> frozenset[date]:
+    if fact.period is None or fact.period.end.last == END_OF_TIME:
+        return frozenset()
+    return frozenset({fact.period.end.first, next_day(fact.period.end.last)})
+
+
+def _lasting(chart: Chart, start: Span, assumed: Length) -> Placed:
+    """What has begun and nobody has called over, as long as such things last."""
+    truth = start.within(Window(assumed.before(chart.on), chart.on))
+    edges = frozenset(next_day(assumed.after(day)) for day in (start.first, start.last))
+    return Placed(truth, None if truth is not Truth.UNKNOWN else Reason.PARTIAL_DATE, edges=edges)
+
+
+# Before and after something else
+
+
+def _since(chart: Chart, period: Period | None) -> Placed:
+    begun = chart.instance.period.start if chart.instance and chart.instance.period else None
+    if period is None or begun is None:
+        return Placed(Truth.UNKNOWN, Reason.PARTIAL_DATE)
+    return _not_before(period.start, begun)
+
+
+def _not_before(start: Span, begun: Span) -> Placed:
+    if start.first >= begun.last:
+        return Placed(Truth.TRUE)
+    if start.last < begun.first:
+        return Placed(Truth.FALSE)
+    return Placed(Truth.UNKNOWN, Reason.PARTIAL_DATE, _PARTIAL)
+
+
+def _until(chart: Chart, fact: Fact, timing: Until) -> Placed:
+    """Both conditions of it; what is not over for so long yet will be on a day that can be told."""
+    period = chart.period(fact)
+    anchor = chart.anchor(timing.anchor)
+    if period is None or anchor is None:
+        return Placed(Truth.UNKNOWN, Reason.PARTIAL_DATE if anchor else Reason.ANCHOR_MISSING)
+    last = timing.length.before(anchor)
+    over = Truth.TRUE if period.end.last <= last else Truth.FALSE if period.end.first > last else Truth.UNKNOWN
+    edges = window_edges(period, timing.length, moving=chart.moves(timing.anchor))
+    placed = Placed(over, None if over is not Truth.UNKNOWN else Reason.PARTIAL_DATE, edges=edges)
+    begun = _first_of(chart, timing)
+    if begun is None or over is Truth.FALSE:
+        return placed
+    after = _not_before(period.start, begun)
+    return Placed(over & after.truth, placed.reason or after.reason, after.flags, edges)
+
+
+def _first_of(chart: Chart, timing: Until) -> Span | None:
+    if timing.since is None:
+        return None
+    held = (m.fact for m in matches(chart, timing.since) if m.fact.standing is Standing.HOLDS)
+    starts = [period.start for fact in held if (period := chart.period(fact))]
+    return min(starts, key=lambda span: (span.last, span.first), default=None)
+
+
+# In a window
+
+
+def _during(chart: Chart, fact: Fact, timing: During) -> Placed:
+    anchored = chart.anchor(timing.anchor)
+    if anchored is None and timing.unset is Unset.UNKNOWN:
+        return Placed(Truth.UNKNOWN, Reason.ANCHOR_MISSING)
+    anchor = anchored or chart.on
+    window = Window(timing.length.before(anchor), anchor)
+    period = chart.period(fact)
+    if period is None:
+        return Placed(Truth.UNKNOWN, Reason.PARTIAL_DATE, _PARTIAL)
+    truth = _touched(chart, fact, period, timing.touch).overlaps(window)
+    edges = _edges(chart, fact, timing, window)
+    if truth is Truth.FALSE:
+        return Placed(truth, edges=edges)
+    partial = truth is Truth.UNKNOWN
+    if anchored is None:
+        return Placed(Truth.UNKNOWN, Reason.PARTIAL_DATE if partial else Reason.ANCHOR_MISSING,
+                      _PENDING | (_PARTIAL if partial else frozenset()), edges)  # fmt: skip
+    if timing.touch is not Touch.START and not timing.state and _may_end_before(chart, fact, period, window):
+        return Placed(Truth.UNKNOWN, Reason.NO_DATA, _PENDING, edges)
+    return Placed(truth, Reason.PARTIAL_DATE, _PARTIAL, edges) if partial else Placed(truth, edges=edges)
+
+
+def _touched(chart: Chart, fact: Fact, period: Period, touch: Touch) -> Period:
+    """What of the fact has to lie in the window; what goes on has not ended before today."""
+    match touch:
+        case Touch.START:
+            return Period.at(period.start)
+        case Touch.END if fact.ongoing is not Truth.TRUE:
+            return Period.at(period.end)
+        case Touch.END:
+            return Period(Span.on(chart.on), period.end)
+        case Touch.SPAN:
+            return period
+
+
+def _edges(chart: Chart, fact: Fact, timing: During, window: Window) -> frozenset[date]:
+    """Days on which the window may win or lose the fact, by its dates as they are recorded."""
+    moving = window_edges(fact.period, timing.length, moving=chart.moves(timing.anchor))
+    return moving | {window.first, next_day(window.last)}
+
+
+def _may_end_before(chart: Chart, fact: Fact, period: Period, window: Window) -> bool:
+    """Going on today, and the window has not begun: its end is not recorded, so nobody can tell yet (rule R8)."""
+    return fact.ongoing is Truth.TRUE and window.first > chart.on and period.end.first > chart.on

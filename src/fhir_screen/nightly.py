@@ -1,0 +1,226 @@
+"""One night: charts come from a source, become records, are put to the trials, and the decisions go to a sink."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from itertools import islice
+from pathlib import Path
+from traceback import extract_tb
+
+from fhir_screen.core.anchors import anchors_of
+from fhir_screen.core.decision import Decision, Verdict
+from fhir_screen.core.facts import PatientRecord
+from fhir_screen.core.gaps import Gap
+from fhir_screen.core.screening import screen
+from fhir_screen.core.trials import Trial
+from fhir_screen.core.truth import Reason, Truth
+from fhir_screen.errors import NoInputError, SafetyStop
+from fhir_screen.fhir.assemble import assemble
+from fhir_screen.fhir.files import read_files
+from fhir_screen.fhir.pull import ByCodes, ByPatients, Population, Progress, ignore, pull
+from fhir_screen.fhir.raw import Damage, RawPatient
+from fhir_screen.fhir.reader import read
+from fhir_screen.fhir.search import PATIENTS_PER_SEARCH
+from fhir_screen.fhir.server import FhirServer
+from fhir_screen.fhir.sinks import Outcome, Recorded, Sink
+from fhir_screen.mapping.load import Anchors, Study
+from fhir_screen.mapping.population import index_tokens
+
+Told = Callable[[Damage], None]
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked of a night: the day (None: today by each trial's zone, from ``today``), whom, and known days."""
+
+    as_of: date | None
+    today: Callable[[str], date]
+    anchors: Anchors = field(default_factory=Anchors)
+    patients: tuple[str, ...] = ()
+    limit: int | None = None
+
+    def day(self, study: Study, trial: Trial) -> date:
+        return self.as_of or self.today(str(study.zone(trial)))
+
+
+def charts_of_files(source: Path, request: Request, told: Told) -> Iterator[RawPatient]:
+    """The patients of a folder or file, in the order of their ids; what could not be read goes to ``told``."""
+    patients, damage = assemble(read_files(source))
+    for one in damage:
+        told(one)
+    if request.patients:
+        patients = [one for one in patients if one.id in request.patients]
+        missing = sorted(set(request.patients) - {one.id for one in patients})
+        if not patients:
+            raise _nobody(missing, str(source))
+        for own_id in missing:
+            told(Damage(f"Patient/{own_id}: not in this source", kind="Patient", patient=own_id))
+    yield from patients[: request.limit]
+
+
+def charts_of_server(
+    server: FhirServer,
+    study: Study,
+    request: Request,
+    told: Told,
+    whose: Population | None = None,
+    on_progress: Callable[[Progress], None] = ignore,
+) -> Iterator[RawPatient]:
+    """The charts of a population: the patients asked for, else whom ``whose`` says, else who has the index disease."""
+    population = ByPatients(request.patients) if request.patients else whose or ByCodes(index_tokens(study))
+    chunk = min(request.limit or PATIENTS_PER_SEARCH, PATIENTS_PER_SEARCH)
+    charts = pull(server, study.kinds, population, chunk=chunk, on_progress=on_progress, on_damage=told)
+    nobody = True
+    for raw in islice(charts, request.limit):
+        nobody = False
+        yield raw
+    if nobody and request.patients:
+        raise _nobody(request.patients, server.base)
+
+
+def _nobody(ids: Iterable[str], where: str) -> NoInputError:
+    named = ", ".join(islice(ids, 5))
+    return NoInputError(f"none of these patients is here: {named}", where=where, remedy="check --patient")
+
+
+@dataclass(frozen=True, slots=True)
+class Screened:
+    """One patient, done: a decision for each trial, the anchors it rests on (by trial), and what is missing.
+
+    ``defect`` says where our own code failed on him, and holds nothing of the patient; then there is no decision.
+    """
+
+    patient: str
+    decisions: tuple[Decision, ...] = ()
+    anchors: Mapping[str, Mapping[str, date]] = field(default_factory=dict)
+    gaps: tuple[Gap, ...] = ()
+    defect: str = ""
+
+
+def screenings(charts: Iterable[RawPatient], study: Study, request: Request) -> Iterator[Screened]:
+    """Every patient put to every trial; a defect of ours costs the one patient on whom it shows, and is told."""
+    for raw in charts:
+        try:
+            done = _screened(raw, study, request)
+        except Exception as error:  # noqa: BLE001 - the patient is counted and named; the others go on
+            done = Screened(raw.id, defect=place_of(error))
+        yield done
+
+
+def _screened(raw: RawPatient, study: Study, request: Request) -> Screened:
+    records: dict[str, PatientRecord] = {}
+    decisions: list[Decision] = []
+    anchors: dict[str, Mapping[str, date]] = {}
+    for trial in study.trials:
+        zone = study.zone(trial)
+        if str(zone) not in records:
+            records[str(zone)] = read(raw, study.shapes, study.terms, zone)
+        record, day = records[str(zone)], request.day(study, trial)
+        known = {**study.site.anchors, **anchors_of(record, trial, request.anchors.of(raw.id), day)}
+        anchors[trial.id] = known
+        decisions.append(screen(trial, record, study.terms.vocabulary, day, known))
+    gaps = {gap: None for record in records.values() for gap in record.gaps if gap.reason is Reason.INCOMPLETE_FETCH}
+    return Screened(raw.id, tuple(decisions), anchors, tuple(gaps))
+
+
+def place_of(error: Exception) -> str:
+    """Where our code failed, without the exception's own words: they may quote the patient."""
+    frames = [frame for frame in extract_tb(error.__traceback__) if "fhir_screen" in frame.filename]
+    where = f" at {frames[-1].filename.rpartition('fhir_screen/')[2]}:{frames[-1].lineno}" if frames else ""
+    return f"a defect in fhir-screen ({type(error).__name__}{where})"
+
+
+def decisions(
+    charts: Iterable[RawPatient],
+    study: Study,
+    request: Request,
+    wanted: Callable[[Truth], bool],
+    heard: Callable[[Screened], None] = ignore,
+) -> Iterator[Decision]:
+    """The decisions on patients of ``wanted`` populations, sorted by patient, then trial; ``heard`` gets everybody."""
+    for one in screenings(charts, study, request):
+        heard(one)
+        yield from (decision for decision in one.decisions if wanted(decision.population))
+
+
+def records(charts: Iterable[RawPatient], study: Study) -> Iterator[PatientRecord]:
+    """The charts as facts, in the time zone of the site or the first trial."""
+    zone = study.zone(study.trials[0])
+    for raw in charts:
+        yield read(raw, study.shapes, study.terms, zone)
+
+
+def everybody(_: Truth) -> bool:
+    return True
+
+
+def candidates_only(population: Truth) -> bool:
+    """Without `--all`, patients who surely do not have the index disease are left out."""
+    return population is not Truth.FALSE
+
+
+@dataclass(slots=True)
+class Night:
+    """What a night has done so far: the counts of its summary (contract, `run --json`); patients, unless it says else.
+
+    ``trials`` counts verdicts of patients who have, or may have, the index disease; ``unknown`` unanswered atoms.
+    """
+
+    pulled: int = 0
+    screened: int = 0
+    lost: int = 0
+    outcome: Outcome = field(default_factory=Outcome)
+    duplicates: int = 0
+    trials: dict[str, dict[str, int]] = field(default_factory=dict)
+    unknown: dict[str, int] = field(default_factory=dict)
+
+    def heard(self, one: Screened) -> None:
+        self.pulled += 1
+        self.screened += not one.defect
+        self.lost += bool(one.defect)
+        for decision in one.decisions:
+            self._decided(decision)
+
+    def _decided(self, decision: Decision) -> None:
+        counts = self.trials.setdefault(decision.trial.id, {verdict.value: 0 for verdict in Verdict})
+        if not candidates_only(decision.population):
+            return
+        counts[decision.verdict.value] += 1
+        reasons = [atom.answer.reason for criterion in decision.criteria for atom in criterion.atoms]
+        for reason in reasons:
+            if reason is not None:
+                self.unknown[reason.value] = self.unknown.get(reason.value, 0) + 1
+
+    def recorded(self, one: Recorded) -> None:
+        self.outcome += Outcome.of([one])
+        self.duplicates += isinstance(one.error, SafetyStop)
+
+
+def night(done: Iterable[Screened], sink: Sink, so_far: Night) -> Iterator[Recorded]:
+    """Records decisions, a portion of patients at a time, so that memory does not grow with the night.
+
+    Raises SafetyStop where one id comes twice: two people's decisions would be written as one person's.
+    """
+    seen: set[str] = set()
+    many = iter(done)
+    while portion := list(islice(many, PATIENTS_PER_SEARCH)):
+        for one in portion:
+            if one.patient in seen:
+                raise _two_people(one.patient)
+            seen.add(one.patient)
+            so_far.heard(one)
+        for recorded in sink.record([decision for one in portion for decision in one.decisions]):
+            so_far.recorded(recorded)
+            yield recorded
+
+
+def _two_people(patient: str) -> SafetyStop:
+    return SafetyStop(
+        f"duplicate identity: the source holds two Patients with the id {patient}",
+        remedy="give each a source of its own; nothing was written for either",
+    )
+
+
+def is_server(source: str) -> bool:
+    return source.lower().startswith(("http://", "https://"))

@@ -1,0 +1,71 @@
+"""What a night wrote, or a plan would write, as lines for a person and as the summary for a script."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any, Protocol
+
+SCHEMA = "fhir-screen/run/1"
+
+
+class Counted(Protocol):
+    """The counts of a night, as `nightly.Night` keeps them."""
+
+    pulled: int
+    screened: int
+    trials: dict[str, dict[str, int]]
+    unknown: dict[str, int]
+
+    @property
+    def outcome(self) -> Any: ...
+
+
+def summary(night: Counted, lost: int, incomplete: Mapping[str, Collection[str]], *, dry: bool) -> dict[str, Any]:
+    """The summary of the contract; pulled and screened are patients, created to conflicts decisions.
+
+    ``lost`` is what could not be read or screened; ``incomplete`` whose records have which hole.
+    """
+    document: dict[str, Any] = {
+        "schema": SCHEMA,
+        "pulled": night.pulled,
+        "screened": night.screened,
+        "failed": night.outcome.failed + lost,
+        "created": night.outcome.created,
+        "updated": night.outcome.updated,
+        "unchanged": night.outcome.unchanged,
+        "kept_human": night.outcome.kept_human,
+        "conflicts": night.outcome.conflicts,
+        "incomplete": {what: len(patients) for what, patients in sorted(incomplete.items())},
+        "unknown": dict(sorted(night.unknown.items())),
+        "trials": {trial: dict(counts) for trial, counts in sorted(night.trials.items())},
+    }
+    return document | ({"dry_run": True} if dry else {})
+
+
+def lines(document: Mapping[str, Any], changes: Iterable[Any], *, dry: bool) -> Iterator[str]:
+    """The changes one by one, then the counts."""
+    for change in changes:
+        told = _told(change)
+        if told:
+            yield f"{'would ' if dry else ''}{told}"
+    yield (
+        f"{document['pulled']} patients pulled, {document['screened']} screened: {document['created']} "
+        f"{'to create' if dry else 'created'}, {document['updated']} {'to update' if dry else 'updated'}, "
+        f"{document['unchanged']} unchanged, {document['kept_human']} kept because a person decided, "
+        f"{document['conflicts']} conflicts, {document['failed']} failed"
+    )
+    for trial, counts in document["trials"].items():
+        yield f"{trial}: " + ", ".join(f"{n} {verdict}" for verdict, n in counts.items())
+
+
+def _told(change: Any) -> str:
+    what = f"{change.patient} {change.trial}"
+    kept = f"; kept because a person decided: {'; '.join(change.kept)}" if change.kept else ""
+    if change.created:
+        subject = f", ResearchSubject {change.action.subject_status}" if change.action.subject.value == "create" else ""
+        return f"appear: {what} as {change.verdict}{subject}{kept}"
+    if change.updated:
+        before = change.verdict_before or "?"
+        same = before == change.verdict
+        return f"change: {what} {'still ' + change.verdict if same else before + ' -> ' + change.verdict}{kept}"
+    return f"keep:   {what}{kept}" if kept else ""

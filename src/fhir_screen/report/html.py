@@ -1,0 +1,124 @@
+"""Decisions as one self-contained page: no scripts, nothing loaded, light and dark, and fit for paper."""
+
+from __future__ import annotations
+
+import html
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import date
+from typing import Final
+
+from fhir_screen.core.decision import AtomResult, CriterionResult, Decision, Effect, Verdict
+from fhir_screen.report import explain, wording
+
+_STYLE: Final = """
+:root{color-scheme:light dark;--ink:#1b1f24;--paper:#fff;--quiet:#59636e;--line:#d1d9e0;--soft:#f6f8fa;
+--good:#116329;--ask:#7d4e00;--stop:#8c1d18}
+@media(prefers-color-scheme:dark){:root{--ink:#e6edf3;--paper:#0d1117;--quiet:#9198a1;--line:#3d444d;--soft:#151b23;
+--good:#4ac26b;--ask:#d4a72c;--stop:#ff8f87}}
+*{box-sizing:border-box}
+body{margin:0 auto;max-width:70rem;padding:1.5rem;font:1rem/1.5 system-ui,"Noto Sans KR",sans-serif;color:var(--ink);
+background:var(--paper);overflow-wrap:anywhere}
+h1{font-size:1.5rem;margin:0}h2{font-size:1.15rem;margin:2rem 0 .5rem}p{margin:.25rem 0}
+.quiet{color:var(--quiet);font-size:.9rem}
+.sums{display:flex;flex-wrap:wrap;gap:.5rem 1.5rem;margin:1rem 0;padding:.75rem 1rem;background:var(--soft);
+border-radius:.5rem}
+details{border-top:1px solid var(--line);padding:.6rem 0}summary{cursor:pointer}
+summary b{margin-right:.5rem}
+.verdict{font-weight:600;white-space:nowrap}
+.likely-eligible,.supports{color:var(--good)}.needs-review,.undetermined{color:var(--ask)}.not-eligible,.blocks{color:var(--stop)}
+article{margin:.75rem 0 .75rem .25rem;padding-left:.75rem;border-left:3px solid var(--line)}
+article.blocks{border-color:var(--stop)}article.undetermined{border-color:var(--ask)}article.supports{border-color:var(--good)}
+article.blocks>*,article.undetermined>*,article.supports>*{color:var(--ink)}
+blockquote{margin:.25rem 0;color:var(--quiet)}ul{margin:.25rem 0;padding-left:1.25rem}
+.source{color:var(--quiet);font-size:.85rem}
+@media print{body{max-width:none;padding:0;font-size:10pt}details{break-inside:avoid-page}summary{list-style:none}
+.sums{background:none;border:1px solid var(--line)}}
+"""
+
+_ORDER: Final = {Verdict.LIKELY_ELIGIBLE: 0, Verdict.NEEDS_REVIEW: 1, Verdict.NOT_ELIGIBLE: 2}
+
+
+def render(decisions: Iterable[Decision]) -> Iterator[str]:
+    """The list of a screening: trial by trial, what needs a person first, then the rest."""
+    rows = list(decisions)
+    yield _head("Screening", rows)
+    for trial in sorted({decision.trial.id for decision in rows}):
+        of_trial = sorted((d for d in rows if d.trial.id == trial), key=lambda d: (_ORDER[d.verdict], d.patient))
+        yield f"<h2>{_e(trial)} · {_e(of_trial[0].trial.title)}</h2>\n{_sums(of_trial)}"
+        yield from map(_folded, of_trial)
+    if not rows:
+        yield "<p>Nobody here is in the population of these trials.</p>\n"
+    yield _FOOT
+
+
+def render_note(
+    noted: Iterable[tuple[Decision, Mapping[str, date]]], criterion: str | None = None
+) -> Iterator[str]:
+    """One patient in full, trial by trial, with the known days that each decision rests on; or one criterion."""
+    rows = list(noted)
+    yield _head("Explanation", [decision for decision, _ in rows])
+    for decision, anchors in rows:
+        yield f"<h2>{_e(decision.patient)} · {_e(decision.trial.id)} · {_e(decision.trial.title)}</h2>\n"
+        yield f'<p class="verdict {decision.verdict}">{_e(explain.verdict(decision))}</p>\n'
+        if anchors:
+            yield f'<p class="quiet">Known dates: {_e(explain.known_days(anchors))}</p>\n'
+        yield from map(_criterion, explain.chosen(decision, criterion))
+    yield _FOOT
+
+
+def _head(title: str, rows: Sequence[Decision]) -> str:
+    days = sorted({decision.as_of.isoformat() for decision in rows})
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; style-src \'unsafe-inline\'">'
+        f"<title>{_e(title)}</title><style>{_STYLE}</style></head><body>\n"
+        f"<h1>{_e(title)}{' as of ' + _e(', '.join(days)) if days else ''}</h1>\n"
+        '<p class="quiet">Made by fhir-screen from the record alone. It never says “eligible”: that is for people.'
+        "</p>\n"
+    )
+
+
+_FOOT: Final = "</body></html>\n"
+
+
+def _sums(rows: Sequence[Decision]) -> str:
+    counted = Counter(decision.verdict for decision in rows)
+    cells = "".join(
+        f'<span><b class="{verdict}">{counted[verdict]}</b> {wording.VERDICT[verdict]}</span>' for verdict in Verdict
+    )
+    return f'<div class="sums">{cells}</div>\n'
+
+
+def _folded(decision: Decision) -> str:
+    shown = [c for c in wording.ordered(decision) if c.effect is not Effect.SUPPORTS]
+    return (
+        f"<details><summary><b>{_e(decision.patient)}</b>"
+        f'<span class="verdict {decision.verdict}">{wording.VERDICT[decision.verdict]}</span> '
+        f'<span class="quiet">{_e(wording.next_step(decision))}</span></summary>\n'
+        f"<p>{_e(explain.verdict(decision))}</p>\n{''.join(map(_criterion, shown))}</details>\n"
+    )
+
+
+def _criterion(criterion: CriterionResult) -> str:
+    return (
+        f'<article class="{criterion.effect}"><p><b>{_e(criterion.id)}</b> ({criterion.role}, '
+        f"{wording.role(criterion)}): {_e(explain.conclusion(criterion))}</p>"
+        f"<blockquote>“{_e(criterion.text)}”</blockquote>"
+        f"<ul>{''.join(_atom(criterion, atom) for atom in criterion.atoms)}</ul></article>\n"
+    )
+
+
+def _atom(criterion: CriterionResult, atom: AtomResult) -> str:
+    because = "" if atom.asked else atom.answer.because
+    sources = "".join(f'<br><span class="source">{_e(explain.source(one))}</span>' for one in atom.answer.evidence)
+    words = explain.settled(criterion, atom)
+    return (
+        f"<li>{_e(atom.id)} – {wording.answer(atom.answer.truth)}{': ' + _e(because) if because else ''}{sources}"
+        f"{'<br>→ ' + _e(words) if words else ''}</li>"
+    )
+
+
+def _e(text: str) -> str:
+    return html.escape(text, quote=True)
