@@ -156,7 +156,9 @@ def conditions(draw: st.DrawFn, concept: str) -> Json:
     if draw(st.integers(0, 3)) == 0:
         resource["bodySite"] = [codeable(draw, draw(st.sampled_from(["site-brain", "site-lymph-node"])))]
     if draw(st.integers(0, 3)) == 0:
-        resource["stage"] = [{"summary": codeable(draw, draw(st.sampled_from(["stage-iv", "stage-iiic", "stage-other"])))}]
+        resource["stage"] = [
+            {"summary": codeable(draw, draw(st.sampled_from(["stage-iv", "stage-iiic", "stage-other"])))}
+        ]
     return resource
 
 
@@ -216,7 +218,9 @@ def medications(draw: st.DrawFn, concept: str, kind: str) -> Json:
     resource: Json = {"resourceType": kind, "medicationCodeableConcept": codeable(draw, concept)}
     dose: Json = {
         "timing": {"repeat": {"frequency": draw(st.integers(1, 3)), "period": 1, "periodUnit": "d"}},
-        "doseAndRate": [{"doseQuantity": {"value": draw(st.sampled_from([5, 10, 20, 50])), "unit": "mg", "code": "mg"}}],
+        "doseAndRate": [
+            {"doseQuantity": {"value": draw(st.sampled_from([5, 10, 20, 50])), "unit": "mg", "code": "mg"}}
+        ],
     }
     if draw(st.integers(0, 3)) == 0:
         dose["asNeededBoolean"] = True
@@ -251,7 +255,11 @@ def allergies(draw: st.DrawFn, concept: str) -> Json:
 @st.composite
 def uncoded(draw: st.DrawFn) -> Json:
     """A record whose code says nothing to the mapping; its words may."""
-    text = draw(st.sampled_from(["Colon cancer", "간이식 후 상태", "Appendectomy", "Sprained ankle", "latent tuberculosis", "폐렴"]))
+    text = draw(
+        st.sampled_from(
+            ["Colon cancer", "간이식 후 상태", "Appendectomy", "Sprained ankle", "latent tuberculosis", "폐렴"]
+        )
+    )
     code = {"coding": [{"system": "urn:hospital:local", "code": "X1"}], "text": text}
     if draw(st.booleans()):
         return {"resourceType": "Condition", "code": code, "onsetDateTime": draw(PAST).isoformat()}
@@ -260,13 +268,19 @@ def uncoded(draw: st.DrawFn) -> Json:
 
 @st.composite
 def encounters(draw: st.DrawFn) -> Json:
-    klass = {"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": draw(st.sampled_from(["AMB", "IMP"]))}
+    klass = {
+        "system": "http://terminology.hl7.org/CodeSystem/v3-ActCode",
+        "code": draw(st.sampled_from(["AMB", "IMP"])),
+    }
     return {"resourceType": "Encounter", "status": "finished", "class": klass, "period": draw(periods())}
 
 
 @st.composite
 def adverse_events(draw: st.DrawFn) -> Json:
-    grade = {"url": "http://hl7.org/fhir/us/ctcae/StructureDefinition/ctcae-grade", "valueInteger": draw(st.integers(1, 4))}
+    grade = {
+        "url": "http://hl7.org/fhir/us/ctcae/StructureDefinition/ctcae-grade",
+        "valueInteger": draw(st.integers(1, 4)),
+    }
     outcome = draw(st.sampled_from(["ongoing", "resolved", "recovering"]))
     event = {"text": draw(st.sampled_from(["Colitis", "Alopecia", "Fatigue"]))}
     return {
@@ -288,23 +302,44 @@ def of_menu(draw: st.DrawFn, criterion: str = "") -> Json:
         case "AllergyIntolerance":
             return draw(allergies(concept))
         case "DiagnosticReport":
-            return {"resourceType": kind, "status": "final", "code": codeable(draw, concept), "effectiveDateTime": draw(whens())}
+            return {
+                "resourceType": kind,
+                "status": "final",
+                "code": codeable(draw, concept),
+                "effectiveDateTime": draw(whens()),
+            }
         case _:
             return draw(medications(concept, kind))
 
 
 @st.composite
 def patients(draw: st.DrawFn) -> Json:
-    born = draw(st.dates(date(1935, 1, 1), date(2008, 12, 31)) | st.sampled_from([date(2006, 11, 15), date(1944, 11, 16)]))
-    return {"resourceType": "Patient", "id": "p", "gender": draw(st.sampled_from(["male", "female"])), "birthDate": born.isoformat()}
+    born = draw(
+        st.dates(date(1935, 1, 1), date(2008, 12, 31)) | st.sampled_from([date(2006, 11, 15), date(1944, 11, 16)])
+    )
+    return {
+        "resourceType": "Patient",
+        "id": "p",
+        "gender": draw(st.sampled_from(["male", "female"])),
+        "birthDate": born.isoformat(),
+    }
 
 
 @st.composite
 def charts(draw: st.DrawFn, largest: int = 14) -> Chart:
     """Some things that the trials look at, most of them one criterion's, on a chart that tells (it has an encounter)."""
     own = of_menu(draw(st.sampled_from(sorted(looked_for()))))
-    resources = draw(st.lists(own | own | own | of_menu() | uncoded() | encounters() | adverse_events(), max_size=largest))
-    resources.append({"resourceType": "Encounter", "status": "finished", "class": {"code": "AMB"}, "period": {"start": "2014-01-01", "end": "2014-01-02"}})
+    resources = draw(
+        st.lists(own | own | own | of_menu() | uncoded() | encounters() | adverse_events(), max_size=largest)
+    )
+    resources.append(
+        {
+            "resourceType": "Encounter",
+            "status": "finished",
+            "class": {"code": "AMB"},
+            "period": {"start": "2014-01-01", "end": "2014-01-02"},
+        }
+    )
     if draw(st.booleans()):
         resources.append(draw(conditions("dx-melanoma")))
     for number, resource in enumerate(resources):
@@ -315,7 +350,15 @@ def charts(draw: st.DrawFn, largest: int = 14) -> Chart:
 
 # --- blurring ----------------------------------------------------------------------------------------------------
 
-_DATES = ("effectiveDateTime", "onsetDateTime", "abatementDateTime", "performedDateTime", "recordedDate", "authoredOn", "date")
+_DATES = (
+    "effectiveDateTime",
+    "onsetDateTime",
+    "abatementDateTime",
+    "performedDateTime",
+    "recordedDate",
+    "authoredOn",
+    "date",
+)
 _PERIODS = ("effectivePeriod", "performedPeriod", "period")
 
 
@@ -363,7 +406,9 @@ def _allows(comparator: str, value: Fraction, bound: Fraction) -> bool:
 def blurred(draw: st.DrawFn, chart: Chart) -> Chart:
     """A chart of which the given one is a refinement: dates less exact, numbers censored, some types not complete."""
     patient = dict(chart.patient)
-    patient["birthDate"] = draw(st.sampled_from([patient["birthDate"], patient["birthDate"][:7], patient["birthDate"][:4]]))
+    patient["birthDate"] = draw(
+        st.sampled_from([patient["birthDate"], patient["birthDate"][:7], patient["birthDate"][:4]])
+    )
     kinds = sorted({r["resourceType"] for r in chart.resources})
     lost = draw(st.lists(st.sampled_from(kinds), unique=True, max_size=2))
     kept = [r for r in chart.resources if r["resourceType"] not in lost or draw(st.booleans())]

@@ -209,6 +209,11 @@ def _said(wanted: Any) -> dict[str, Any]:
     return {k: v if k in ("flags", "without") else text_of_setting(v) for k, v in said.items()}
 
 
+def truth_of(wanted: Any) -> str | None:
+    """The truth that an expectation names, if it names one."""
+    return _said(wanted).get("truth") if not isinstance(wanted, Mapping) or _EXPECTED_KEYS >= set(wanted) else None
+
+
 def _overall(today: list[Decision], key: str, wanted: Any) -> Iterator[str]:
     for decision in today:
         value = wanted.get(decision.trial.id) if isinstance(wanted, Mapping) else wanted

@@ -61,15 +61,18 @@ def terms() -> Terms:
 
 def _cql(file: str) -> Iterator[tuple[str, str, str, str]]:
     """Group, name, expression, expected output."""
-    root = ElementTree.parse(HERE / "cql-tests" / file).getroot()  # noqa: S314 - a vendored file
+    root = ElementTree.parse(HERE / "cql-tests" / file).getroot()
     space = "{http://hl7.org/fhirpath/tests}"
     for group in root.iter(f"{space}group"):
         for test in group.iter(f"{space}test"):
             expression, output = test.find(f"{space}expression"), test.find(f"{space}output")
             if expression is not None:
-                yield group.get("name", ""), test.get("name", ""), html.unescape(expression.text or ""), (
-                    "" if output is None else output.text or ""
-                ).strip()
+                yield (
+                    group.get("name", ""),
+                    test.get("name", ""),
+                    html.unescape(expression.text or ""),
+                    ("" if output is None else output.text or "").strip(),
+                )
 
 
 _BINARY: Mapping[str, Callable[[Truth, Truth], Truth]] = {
@@ -97,7 +100,9 @@ def nullological() -> Iterator[Case]:
     for group, name, text, expected in _cql("CqlNullologicalOperatorsTest.xml"):
         match = re.fullmatch(r"(IsTrue|IsFalse|IsNull)\((true|false|null)\)", text)
         if group == "Coalesce":
-            yield Case(suite, name, text, excluded="no Coalesce: `first_of` chooses between amounts, not between truths")
+            yield Case(
+                suite, name, text, excluded="no Coalesce: `first_of` chooses between amounts, not between truths"
+            )
         elif match is None:
             yield Case(suite, name, text, excluded="asks about a string or a number, not about a truth")
         else:
@@ -205,7 +210,7 @@ _ONE = Magnitude(Fraction(1))
 @cache
 def _essence() -> tuple[Mapping[str, Fraction], Mapping[str, tuple[str, str, bool]], frozenset[str]]:
     """Prefixes; units as (in unit, value, metric); base units."""
-    root = ElementTree.parse(HERE / "ucum" / "ucum-essence.xml").getroot()  # noqa: S314 - a vendored file
+    root = ElementTree.parse(HERE / "ucum" / "ucum-essence.xml").getroot()
     space = "{http://unitsofmeasure.org/ucum-essence}"
 
     def value(node: ElementTree.Element) -> ElementTree.Element:
@@ -278,7 +283,7 @@ def _atom(symbol: str) -> Magnitude:
 
 
 def _ucum_cases(part: str) -> Iterator[Mapping[str, str]]:
-    root = ElementTree.parse(HERE / "ucum" / "UcumFunctionalTests.xml").getroot()  # noqa: S314 - a vendored file
+    root = ElementTree.parse(HERE / "ucum" / "UcumFunctionalTests.xml").getroot()
     for node in root.iterfind(f"{part}/case"):
         yield node.attrib
 
@@ -300,12 +305,16 @@ def ucum_conversions() -> Iterator[Case]:
             yield Case(suite, case["id"], text, excluded="no analyte of ours comes in both units")
             continue
         analyte = _unlimited(name)
-        measured = amount(Quantity(Interval.exactly(case["value"]), source, None, ""), analyte, terms().vocabulary.units)
+        measured = amount(
+            Quantity(Interval.exactly(case["value"]), source, None, ""), analyte, terms().vocabulary.units
+        )
         one = limit(Fraction(1), target, analyte)
         assert measured.interval is not None
         assert measured.interval.low is not None
         assert one is not None
-        yield Case(suite, case["id"], text, case["outcome"], _rounded_like(measured.interval.low / one, case["outcome"]))
+        yield Case(
+            suite, case["id"], text, case["outcome"], _rounded_like(measured.interval.low / one, case["outcome"])
+        )
 
 
 def _rounded_like(value: Fraction, shown: str) -> str:
@@ -343,14 +352,18 @@ def ucum_factors() -> Iterator[Case]:
     suite = "UCUM tables: our own factors"
     for name, analyte in sorted(terms().vocabulary.analytes.items()):
         for unit, factor in analyte.factors.items():
-            text = f"{name}: 1 {unit} is {factor.factor} {analyte.unit}" + (f" + {offset}" if (offset := _offset(factor)) else "")
+            text = f"{name}: 1 {unit} is {factor.factor} {analyte.unit}" + (
+                f" + {offset}" if (offset := _offset(factor)) else ""
+            )
             if factor.molar:
                 yield Case(suite, text, text, excluded="molar: hangs on the substance, not on the unit")
             elif unit in _SAME_BY_CONVENTION or analyte.unit in _SAME_BY_CONVENTION:
                 yield Case(suite, text, text, excluded=_SAME_BY_CONVENTION.get(unit, ""))
             else:
                 there, here = magnitude(unit), magnitude(analyte.unit)
-                same = here.base == there.base and abs(there.size / here.size - factor.factor) <= factor.factor / 200_000
+                same = (
+                    here.base == there.base and abs(there.size / here.size - factor.factor) <= factor.factor / 200_000
+                )
                 yield Case(suite, text, text, factor.factor, factor.factor if same else there.size / here.size)
 
 
@@ -369,7 +382,10 @@ def labunits() -> Iterator[Case]:
         text = f"{entry['name']}: 1 {entry['traditional_units']} is {entry['conversion_factor']} {entry['si_units']}"
         concepts = [m.concept for m in vocabulary.codebook.memberships(Code("LNC", code))]
         names = {terms().analyte_of[concept] for concept in concepts if concept in terms().analyte_of}
-        units = [vocabulary.units.ucum(Quantity(Interval.exactly(1), None, entry[k], "")) for k in ("traditional_units", "si_units")]
+        units = [
+            vocabulary.units.ucum(Quantity(Interval.exactly(1), None, entry[k], ""))
+            for k in ("traditional_units", "si_units")
+        ]
         if not names:
             yield Case(suite, code, text, excluded="a test that no rule of ours reads")
             continue
@@ -401,7 +417,9 @@ def table() -> str:
     for suite in dict.fromkeys(case.suite for case in cases()):
         own = [case for case in cases() if case.suite == suite]
         claimed = [case for case in own if not case.excluded]
-        lines.append(f"| {suite} | {len(own)} | {len(claimed)} | {sum(c.passed for c in claimed)} | {len(own) - len(claimed)} |")
+        lines.append(
+            f"| {suite} | {len(own)} | {len(claimed)} | {sum(c.passed for c in claimed)} | {len(own) - len(claimed)} |"
+        )
     lines += ["", "| left out of | because | cases |", "|---|---|---|"]
     reasons = Counter((case.suite, case.excluded) for case in cases() if case.excluded)
     lines += [f"| {suite} | {why} | {count} |" for (suite, why), count in reasons.items()]

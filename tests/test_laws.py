@@ -10,7 +10,6 @@ from datetime import date, timedelta
 from typing import Any
 
 import pytest
-from generated import TODAY, Chart, blurred, charts, decided, raw, study
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -19,11 +18,16 @@ from fhir_screen.core.facts import PatientRecord
 from fhir_screen.core.screening import screen
 from fhir_screen.core.truth import Truth, text_of
 from fhir_screen.fhir.reader import read
+from generated import TODAY, Chart, blurred, charts, decided, raw, study
 
 TRIALS = {trial.id: trial for trial in study().trials}
 # More examples than a quick round draws: FHIR_SCREEN_EXAMPLES=1000.
 ON_BOTH = pytest.mark.parametrize("trial", sorted(TRIALS))
-COSTLY = settings(deadline=None, max_examples=int(os.environ.get("FHIR_SCREEN_EXAMPLES", "25")), suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+COSTLY = settings(
+    deadline=None,
+    max_examples=int(os.environ.get("FHIR_SCREEN_EXAMPLES", "25")),
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
 
 
 def screened(trial: str, chart: Chart, on: date = TODAY) -> Decision:
@@ -63,7 +67,9 @@ def test_saying_a_thing_twice_changes_nothing(trial: str, data: st.DataObject) -
     record = read(raw(chart), study().shapes, terms, TRIALS[trial].zone)
     size = len(record.facts)
     picked = data.draw(st.permutations([*range(size), *data.draw(st.lists(st.integers(0, size - 1), max_size=5))]))
-    repeated = PatientRecord.of(record.patient, record.person, tuple(replace(record.facts[n]) for n in picked), record.gaps)
+    repeated = PatientRecord.of(
+        record.patient, record.person, tuple(replace(record.facts[n]) for n in picked), record.gaps
+    )
     before = screen(TRIALS[trial], record, terms.vocabulary, TODAY)
     after = screen(TRIALS[trial], repeated, terms.vocabulary, TODAY)
     assert after == before
@@ -76,7 +82,9 @@ def test_saying_a_thing_twice_changes_nothing(trial: str, data: st.DataObject) -
 def test_screening_twice_gives_the_same_bytes(trial: str, chart: Chart) -> None:
     def said() -> bytes:
         decision = screened(trial, chart)
-        return repr([decision.digest, told(decision), [sorted(a.flags) for a in atoms(decision)], decision.criteria[0]]).encode()
+        return repr(
+            [decision.digest, told(decision), [sorted(a.flags) for a in atoms(decision)], decision.criteria[0]]
+        ).encode()
 
     assert said() == said()
 
@@ -100,7 +108,9 @@ def _shown(vague: Chart, known: Chart, before: Decision, after: Decision, overtu
     lines = [f"{vague.patient['birthDate']} -> {known.patient['birthDate']}, gaps {vague.gaps}"]
     lines += [json.dumps(r) for r in vague.resources] + ["->"] + [json.dumps(r) for r in known.resources]
     for decision in (before, after):
-        lines += [f"{a.id}: {text_of(a.answer.truth)} {a.answer.because}" for a in atoms(decision) if a.id in overturned]
+        lines += [
+            f"{a.id}: {text_of(a.answer.truth)} {a.answer.because}" for a in atoms(decision) if a.id in overturned
+        ]
     return "\n".join(lines)
 
 
@@ -169,7 +179,10 @@ def test_an_answer_changes_on_the_day_it_says_and_not_before(trial: str, chart: 
         if atom.changes_on is None:
             continue
         assert atom.changes_on > TODAY
-        eve, day = (truths(screened(trial, chart, when))[atom.id] for when in (atom.changes_on - timedelta(days=1), atom.changes_on))
+        eve, day = (
+            truths(screened(trial, chart, when))[atom.id]
+            for when in (atom.changes_on - timedelta(days=1), atom.changes_on)
+        )
         assert (atom.id, eve) == (atom.id, atom.answer.truth)
         assert (atom.id, day) != (atom.id, atom.answer.truth)
 

@@ -168,7 +168,9 @@ def test_agreement_of_two_unknowns_is_unknown_for_their_reason() -> None:
 
 
 @given(st.lists(TRUTHS, max_size=4))
-def test_a_composed_answer_has_the_truth_of_its_parts_and_the_words_of_those_that_decide(truths: list[Truth | None]) -> None:
+def test_a_composed_answer_has_the_truth_of_its_parts_and_the_words_of_those_that_decide(
+    truths: list[Truth | None],
+) -> None:
     parts = [answered(truth, f"part {n}") for n, truth in enumerate(truths)]
     for composed, combine in ((all_of(parts), all_true), (any_of(parts), any_true)):
         assert composed.truth is combine(truths)
@@ -393,7 +395,9 @@ def intervals(draw: st.DrawFn) -> Interval:
     if low is not None and high is not None and low > high:
         low, high = high, low
     wide = low is None or high is None or low < high
-    return Interval(low, high, low is not None and wide and draw(st.booleans()), high is not None and wide and draw(st.booleans()))
+    return Interval(
+        low, high, low is not None and wide and draw(st.booleans()), high is not None and wide and draw(st.booleans())
+    )
 
 
 def members(one: Interval) -> list[Fraction]:
@@ -412,7 +416,9 @@ def test_a_comparison_is_that_of_every_number_it_may_be(one: Interval, relation:
 
 
 @given(intervals(), st.sampled_from(Relation), st.integers(-3, 3), st.integers(0, 2))
-def test_a_comparison_with_a_vague_limit_is_that_of_every_pair(one: Interval, relation: Relation, low: int, more: int) -> None:
+def test_a_comparison_with_a_vague_limit_is_that_of_every_pair(
+    one: Interval, relation: Relation, low: int, more: int
+) -> None:
     limit = Interval(Fraction(low), Fraction(low + more))
     truth = one.compare_interval(relation, limit)
     possible = frozenset(HOLDS[relation](n, m) for n in members(one) for m in members(limit))
@@ -524,7 +530,10 @@ def test_a_formula_holds_what_every_pair_of_inputs_gives(operation: Operation, o
         assert operation is Operation.DIVIDE
         assert other.high == 0
         return
-    assert all(result.compare_within(result) and Interval.exactly(PLAIN[operation](a, b)).compare_within(result) for a, b in pairs)
+    assert all(
+        result.compare_within(result) and Interval.exactly(PLAIN[operation](a, b)).compare_within(result)
+        for a, b in pairs
+    )
     if operation is not Operation.DIVIDE or (other.low or 0) > 0:
         got = [PLAIN[operation](a, b) for a, b in pairs]
         assert (result.low, result.high) == (min(got), max(got))
@@ -575,7 +584,9 @@ def test_an_irrational_value_is_enclosed_far_closer_than_any_limit(name: str, va
 def test_exact_roots_are_exact_and_undefined_ones_are_none() -> None:
     assert irrational("sqrt", Fraction(9, 4)) == Interval.exactly("1.5")
     assert irrational("sqrt", Fraction(0)) == Interval.exactly(0)
-    assert [irrational("ln", Fraction(0)), irrational("sqrt", Fraction(-1)), irrational("log10", Fraction(-1))] == [None] * 3
+    assert [irrational("ln", Fraction(0)), irrational("sqrt", Fraction(-1)), irrational("log10", Fraction(-1))] == [
+        None
+    ] * 3
 
 
 @given(POSITIVE, st.sampled_from(["2", "-1", "0.5", "-0.302", "0.993"]))
@@ -599,7 +610,21 @@ def test_a_power_holds_what_every_base_gives(base: Interval, exponent: str) -> N
 @pytest.mark.parametrize(
     ("spellings", "form"),
     [
-        (["x10^9/L", "×10⁹/l", "10*9/L", "X 10^9 / L", "10(9)/L", "10^(9)/L", "10**9/L", "x10E9/L", "E9/L", "*10^9/L"], "10^9/l"),
+        (
+            [
+                "x10^9/L",
+                "×10⁹/l",
+                "10*9/L",
+                "X 10^9 / L",
+                "10(9)/L",
+                "10^(9)/L",
+                "10**9/L",
+                "x10E9/L",
+                "E9/L",
+                "*10^9/L",
+            ],
+            "10^9/l",
+        ),
         (["10^3/uL", "10³/µL", "10^3/μL", "x10(3)/mcL", "10e3/uL"], "10^3/ul"),
         (["cells/cumm", "cells/mm³", "cells/mm^3", "cells/cu.mm", "Cells / mm3"], "cells/mm3"),
         (["gm/dL", "g/dL", "G/DL", "gms/dL"], "g/dl"),
@@ -615,7 +640,21 @@ def test_typography_is_no_difference_between_units(spellings: list[str], form: s
 
 
 def test_folding_keeps_different_units_apart() -> None:
-    units = ["10*9/L", "10*6/L", "10*3/uL", "g/dL", "g/L", "mg/dL", "mmol/L", "umol/L", "U/L", "mL/min", "mL/min/{1.73_m2}", "mg", "g"]
+    units = [
+        "10*9/L",
+        "10*6/L",
+        "10*3/uL",
+        "g/dL",
+        "g/L",
+        "mg/dL",
+        "mmol/L",
+        "umol/L",
+        "U/L",
+        "mL/min",
+        "mL/min/{1.73_m2}",
+        "mg",
+        "g",
+    ]
     assert len({folded(unit) for unit in units}) == len(units)
 
 
@@ -650,11 +689,16 @@ def test_every_spelling_of_the_mapping_means_the_unit_it_is_listed_under() -> No
         ("ML/min", None, "mL/min"),
     ],
 )
-def test_a_unit_is_its_code_where_that_is_one_and_else_its_text(code: str | None, text: str | None, ucum: str | None) -> None:
+def test_a_unit_is_its_code_where_that_is_one_and_else_its_text(
+    code: str | None, text: str | None, ucum: str | None
+) -> None:
     assert unit_table().ucum(Quantity(Interval.exactly(1), code, text, "")) == ucum
 
 
-WORDS = Words.of(["surg-", "-ectomy", "-blastoma-", "graft", "이식", "brain metasta-"], ["family history", "no evidence of", "skin graft"])
+WORDS = Words.of(
+    ["surg-", "-ectomy", "-blastoma-", "graft", "이식", "brain metasta-"],
+    ["family history", "no evidence of", "skin graft"],
+)
 
 
 @pytest.mark.parametrize(

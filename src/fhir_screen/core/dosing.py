@@ -179,7 +179,7 @@ def _decided(chart: Chart, rule: DailyDose, intakes: Sequence[Intake]) -> Answer
     if gap is not None and truth is not more_is_worse:
         return unknown(gap.reason, f"{what}: {gap.detail or 'a part of the record could not be read'}", evidence)
     if not intakes:
-        return no(f"no {what} on record", kind=EvidenceKind.NO_EVIDENCE)
+        return no(f"none on record: {what}", kind=EvidenceKind.NO_EVIDENCE)
     if truth is Truth.UNKNOWN:
         return _untold(intakes, evidence)
     told = joined(f"{name_of(i.fact)} {_dose_text(i)}" for i in intakes)

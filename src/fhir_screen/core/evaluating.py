@@ -25,8 +25,9 @@ from fhir_screen.core.chart import Chart, evidence_of, name_of
 from fhir_screen.core.dates import BEGINNING, Span, birthday
 from fhir_screen.core.dosing import evaluate_daily_dose
 from fhir_screen.core.existence import evaluate_has, evaluate_says
-from fhir_screen.core.measuring import age_between, evaluate_measure
+from fhir_screen.core.measuring import evaluate_measure
 from fhir_screen.core.quantities import interval_text
+from fhir_screen.core.ranges import age_between
 from fhir_screen.core.results import evaluate_result
 from fhir_screen.core.rules import (
     Age,
@@ -122,9 +123,11 @@ def evaluate(chart: Chart, rule: Rule) -> Answer:  # noqa: C901, PLR0911, PLR091
             if answer.truth is not Truth.TRUE:
                 return answer
             return _doubted(answer, Reason.POLICY, because)
-        case Doubt(part, because):
+        case Doubt(part, because, unless):
             answer = evaluate(chart, part)
-            return answer if answer.truth is not Truth.FALSE else _doubted(answer, Reason.NO_DATA, because)
+            if answer.truth is not Truth.FALSE or (unless is not None and evaluate(chart, unless).truth is Truth.TRUE):
+                return answer
+            return _doubted(answer, Reason.NO_DATA, because)
         case AtomRef(id_):
             return answer_of(chart, id_)
         case Ask(question):
@@ -206,7 +209,15 @@ def _unless(chart: Chart, rule: Unless) -> Answer:
         flags = (rule.flag,) if rule.flag else ()
         withdrawn = no(taken_back.because, taken_back.evidence).with_flags(*answer.flags, *flags)
         return withdrawn.with_edges(answer.edges | taken_back.edges)
+    if answer.truth is Truth.TRUE and taken_back.reason in _MAY_STILL_COME:
+        told = joined((answer.because, f"unless taken back: {taken_back.because}"))
+        open_ = unknown(taken_back.reason, told, answer.evidence).with_flags(*answer.flags)
+        return open_.with_edges(answer.edges | taken_back.edges)
     return answer.with_edges(taken_back.edges)
+
+
+_MAY_STILL_COME = (Reason.INCOMPLETE_FETCH, Reason.PARTIAL_DATE, Reason.CENSORED)
+"""Reasons for which what takes a finding back may be there already, unread or not exact enough (rule R4)."""
 
 
 def _age(chart: Chart, rule: Age) -> Answer:

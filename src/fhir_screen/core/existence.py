@@ -56,7 +56,7 @@ def evaluate_says(chart: Chart, rule: Says) -> Answer:
             said.append(match)
     if not said:
         gap = chart.record.gap(rule.select.kinds)
-        return _incomplete(gap, rule.what) if gap else unknown(Reason.NO_DATA, f"no {rule.what} on record")
+        return _incomplete(gap, rule.what) if gap else unknown(Reason.NO_DATA, f"none on record: {rule.what}")
     told = joined(f"{name_of(m.fact)}{', ' + _when(m.fact.period) if m.fact.period else ''}: “{_excerpt(m.fact)}”" for m in said)
     return yes(told, [evidence_of(m.fact, _excerpt(m.fact)) for m in said])
 
@@ -86,6 +86,7 @@ def evaluate_has(chart: Chart, rule: Has) -> Answer:
     findings = _corroborated([_finding(match, placed) for match, placed in found], _days(found), rule)
     answer = _found(findings, rule)
     answer = _absent(chart, rule, denied, older) if answer is None else _with_gap(chart, rule, answer)
+    edges |= _edges_of_uncoded(chart, rule)
     return answer.with_flags(*pending, *_anchor_flags(chart, rule.timing, answer)).with_edges(edges)
 
 
@@ -193,13 +194,13 @@ def _absent(chart: Chart, rule: Has, denied: Sequence[Fact], older: Sequence[Fac
             return _worded(hits)
     denying = [*denied, *_denying(chart, rule)]
     if rule.absence is Absence.OPEN and not (denying and rule.denial_settles):
-        return unknown(Reason.NO_DATA, f"no {what} on record ({searched})").with_flags(*flags)
+        return unknown(Reason.NO_DATA, f"none on record: {what} ({searched})").with_flags(*flags)
     if denying:
         because = joined(f"{name_of(fact)}: an explicit no" for fact in denying)
         answer = no(because, [evidence_of(f) for f in denying], kind=EvidenceKind.EXPLICIT_NEGATIVE)
         return answer.with_flags(*flags)
     if rule.absence is Absence.CLOSED and not _tells(chart):
-        return unknown(Reason.NO_DATA, f"no {what} on record, but the chart holds no encounter and no diagnosis at all")
+        return unknown(Reason.NO_DATA, f"none on record: {what}, but the chart holds no encounter and no diagnosis at all")
     return _closed(chart, rule, what, searched, older).with_flags(*flags)
 
 
@@ -215,7 +216,7 @@ def _incomplete(gap: Gap, what: str) -> Answer:
 
 def _closed(chart: Chart, rule: Has, what: str, searched: str, older: Sequence[Fact]) -> Answer:
     window = window_of(chart, rule.timing)
-    told = f"no {what} on record ({searched})"
+    told = f"none on record: {what} ({searched})"
     if older:
         last = max(older, key=lambda f: (f.period.end.last if f.period else date.min, f.sort_key))
         told = f"{name_of(last)} {_when(last.period) if last.period else ''} lies outside the window"
@@ -251,6 +252,11 @@ def _uncoded(chart: Chart, rule: Has) -> list[Fact]:
         and not any(holds_where(fact, where) is Truth.FALSE for where in selector.where)
         and place(chart, fact, rule.timing).truth is not Truth.FALSE
     ]
+
+
+def _edges_of_uncoded(chart: Chart, rule: Has) -> frozenset[date]:
+    """A record whose words raise a question leaves the window one day as well."""
+    return frozenset[date]().union(*(place(chart, fact, rule.timing).edges for fact in _uncoded(chart, rule)))
 
 
 def _texts(fact: Fact) -> tuple[str, ...]:

@@ -8,14 +8,16 @@ from datetime import date, datetime
 from fractions import Fraction
 from itertools import product
 
-from fhir_screen.core.answers import Answer, Evidence, EvidenceKind, any_of, joined, unknown
+from fhir_screen.core.answers import Answer, Evidence, EvidenceKind, any_of, joined, no, unknown
 from fhir_screen.core.chart import Chart, evidence_of
-from fhir_screen.core.dates import BEGINNING, END_OF_TIME, Length, Span, Window, completed_years, next_day
-from fhir_screen.core.facts import Fact, ReferenceRange, Standing
+from fhir_screen.core.dates import BEGINNING, END_OF_TIME, Length, Span, Window, next_day
+from fhir_screen.core.facts import Fact, Standing
 from fhir_screen.core.formulas import compute
 from fhir_screen.core.gaps import Gap
 from fhir_screen.core.quantities import Interval, Quantity, Relation, hull, interval_text, number_text
+from fhir_screen.core.ranges import age_between, site_limit, upper_limits
 from fhir_screen.core.rules import (
+    Absence,
     AgeYears,
     Amounts,
     Bound,
@@ -79,6 +81,8 @@ def _decided(chart: Chart, rule: Measure, estimate: Estimate) -> Answer:
     if not estimate.readings:
         if estimate.gap is not None:
             return _incomplete(estimate.gap, rule.what)
+        if rule.absence is Absence.SILENT:
+            return no(estimate.because, estimate.evidence, kind=EvidenceKind.NO_EVIDENCE)
         return unknown(estimate.reason or Reason.NO_DATA, estimate.because, estimate.evidence)
     answers = [_decide(chart, rule, reading) for reading in estimate.readings]
     any_counts = isinstance(rule.amount, Largest) and rule.relation in (Relation.AT_LEAST, Relation.ABOVE)
@@ -177,8 +181,8 @@ def _against_upper_limit(chart: Chart, rule: Measure, bar: TimesUpperLimit, read
     if fact is None or interval is None:
         return unknown(Reason.NO_REFERENCE_RANGE, f"{told}, without a reference range", reading.evidence)
     analyte = chart.vocabulary.analytes[reading.analyte]
-    highs = _upper_limits(chart, fact, analyte)
-    if not highs and (of_site := _site_limit(chart, fact, analyte)):
+    highs = upper_limits(chart, fact, analyte)
+    if not highs and (of_site := site_limit(chart, fact, analyte)):
         highs, reading = [of_site], replace(reading, flags=reading.flags | {"uln_source=site_table"})
     if not highs:
         return _by_interpretation(chart, bar, fact, told, reading)
@@ -189,64 +193,6 @@ def _against_upper_limit(chart: Chart, rule: Measure, bar: TimesUpperLimit, read
         return unknown(Reason.NO_REFERENCE_RANGE, f"{because}; the ranges on it disagree", reading.evidence)
     answer = _settled(truths.pop(), reading, because)
     return answer.with_flags(*(f for f in reading.flags if f.startswith("uln_source")))
-
-
-def _site_limit(chart: Chart, fact: Fact, analyte: Analyte) -> Interval | None:
-    """The one limit of the site's table for this test, sex and day; none where two apply."""
-    day = str(fact.period.end.first) if fact.period else ""
-    sex = chart.record.person.sex
-    limits = {
-        number
-        for entry in chart.vocabulary.upper_limits
-        if entry.concept in fact.concepts and entry.sex in (None, sex)
-        and (not entry.since or entry.since <= day) and (not entry.until or day <= entry.until)
-        and (number := limit(entry.high, entry.unit, analyte)) is not None
-    }  # fmt: skip
-    return Interval.exactly(limits.pop()) if len(limits) == 1 else None
-
-
-def _upper_limits(chart: Chart, fact: Fact, analyte: Analyte) -> list[Interval]:
-    """Upper limits of the ranges on this very result that are for this patient, in the canonical unit (rule R11)."""
-    table = chart.vocabulary.units
-    highs: list[Interval] = []
-    for entry in fact.ranges:
-        if not _for_this_patient(chart, fact, entry):
-            continue
-        high = entry.high or _high_of_text(entry.text, fact)
-        converted = amount(_with_unit(high, fact), replace(analyte, plausible=(), steps=None), table) if high else None
-        if converted and converted.interval and converted.interval.high is not None:
-            top = converted.interval.high
-            highs.append(Interval(top, top))
-    return highs
-
-
-def _with_unit(high: Quantity, fact: Fact) -> Quantity:
-    """A range without a unit is in the unit of its result."""
-    if high.unit_code or high.unit_text or fact.value is None or fact.value.quantity is None:
-        return high
-    value = fact.value.quantity
-    return replace(high, unit_code=value.unit_code, unit_text=value.unit_text)
-
-
-def _high_of_text(text: str | None, fact: Fact) -> Quantity | None:
-    quantity = Quantity.from_text(text) if text else None
-    return quantity if quantity and quantity.interval.high is not None else None
-
-
-def _for_this_patient(chart: Chart, fact: Fact, entry: ReferenceRange) -> bool:
-    if entry.meanings and "normal" not in entry.meanings:
-        return False
-    sex = chart.record.person.sex
-    named = {coding.code.code.lower() for coding in entry.applies_to} | {c.code.display.lower() for c in entry.applies_to}
-    named |= {name for coding in entry.applies_to for name in coding.names}
-    sexes = {"male" for n in named if n in ("male", "m", "sex-male")} | {"female" for n in named if n in ("female", "f", "sex-female")}
-    if sexes and sex in ("male", "female") and sex not in sexes:
-        return False
-    born = chart.record.person.born
-    if entry.ages and born is not None and fact.period is not None:
-        ages = age_between(born, fact.period.start)
-        return any(ages.compare_within(allowed) for allowed in entry.ages)
-    return True
 
 
 def _by_interpretation(chart: Chart, bar: TimesUpperLimit, fact: Fact, told: str, reading: Reading) -> Answer:
@@ -339,7 +285,7 @@ def _remarked(reading: Reading, source: Latest) -> Reading:
     if fact is None:
         return reading
     flags = {flag for concept, flag in source.flags if concept in fact.concepts}
-    notes = [coding.code.display for coding in fact.facets.get("note", ())]
+    notes = [coding.code.display or coding.code.code for coding in fact.facets.get("note", ())]
     doubt = Reason.POLICY if source.doubted_by is not None and source.doubted_by.find(notes) else None
     return replace(reading, flags=reading.flags | flags, reason=first_reason((reading.reason, doubt)))
 
@@ -431,7 +377,7 @@ def _in_window(
     flags = {"preliminary_pending"} if any(span.within(window) is not Truth.FALSE for span in pending) else set()
     usable = [r for r in readings if r.when.first <= window.last]
     if not usable:
-        return Estimate((), Reason.NO_DATA, f"no {label} on record", flags=frozenset(flags), gap=gap)
+        return Estimate((), Reason.NO_DATA, f"none on record: {label}", flags=frozenset(flags), gap=gap)
     newest, frontier = _frontier(usable, source)
     edges = _stale_edges(newest, source.valid_for) if source.valid_for else frozenset[date]()
     placed = [_placed(reading, frontier, window) for reading in newest]
@@ -482,7 +428,7 @@ def _largest(chart: Chart, source: Largest) -> Estimate:
     counted += [replace(r, reason=Reason.PARTIAL_DATE) for r, truth in inside if truth is Truth.UNKNOWN]
     if not counted:
         reason = Reason.STALE if readings else Reason.NO_DATA
-        told = joined(f"{label} {r.shown} on {r.when} is too old" for r in readings) or f"no {label} on record"
+        told = joined(f"{label} {r.shown} on {r.when} is too old" for r in readings) or f"none on record: {label}"
         return Estimate((), reason, told, flags=flags, edges=edges, gap=gap)
     sized = [r for r in counted if r.interval is not None and r.reason is None]
     doubtful = [r for r in counted if r not in sized]
@@ -517,14 +463,6 @@ def _mean(chart: Chart, source: MeanOf) -> Estimate:
     shown = f"{interval_text(mean)} {unit} (mean of the last {source.count})"
     combined = Reading(source.latest.analyte, mean, None, last[-1].when, shown, evidence, kind=EvidenceKind.INFERRED)
     return replace(newest, readings=(combined,))
-
-
-def age_between(born: Span, at: Span) -> Interval:
-    """Completed years at a day, as an interval where either date is not exact."""
-    return Interval(
-        Fraction(completed_years(min(born.last, at.first), at.first)),
-        Fraction(completed_years(born.first, max(at.last, born.first))),
-    )
 
 
 def _age(chart: Chart, day: date | None) -> Estimate:

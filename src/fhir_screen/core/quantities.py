@@ -50,6 +50,12 @@ class Interval:
             self.high_open,
         )
 
+    def plus(self, offset: Fraction) -> Interval:
+        """Moved by a number, as a change between scales with different zeros does."""
+        low = None if self.low is None else self.low + offset
+        high = None if self.high is None else self.high + offset
+        return Interval(low, high, self.low_open, self.high_open)
+
     def compare(self, relation: Relation, limit: Fraction) -> Truth:
         """TRUE where every possible value stands in the relation, FALSE where none does."""
         match relation:

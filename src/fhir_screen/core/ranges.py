@@ -63,8 +63,7 @@ def _for_this_patient(chart: Chart, fact: Fact, entry: ReferenceRange) -> bool:
     if entry.meanings and "normal" not in entry.meanings:
         return False
     sex, born = chart.record.person.sex, chart.record.person.born
-    sexes = _sexes(entry)
-    if sexes and sex in ("male", "female") and sex not in sexes:
+    if entry.applies_to and not _meant(entry, sex):
         return False
     if entry.ages and born is not None and fact.period is not None:
         ages = age_between(born, fact.period.start)
@@ -72,8 +71,11 @@ def _for_this_patient(chart: Chart, fact: Fact, entry: ReferenceRange) -> bool:
     return True
 
 
-def _sexes(entry: ReferenceRange) -> set[str]:
+def _meant(entry: ReferenceRange, sex: str | None) -> bool:
+    """Whether a range for some people is for this one; a population that nobody knows is not his."""
     named = {coding.code.code.lower() for coding in entry.applies_to} | {c.code.display.lower() for c in entry.applies_to}
     named |= {name for coding in entry.applies_to for name in coding.names}
-    males = {"male" for name in named if name in ("male", "m", "sex-male")}
-    return males | {"female" for name in named if name in ("female", "f", "sex-female")}
+    men, women = named & {"male", "m", "sex-male"}, named & {"female", "f", "sex-female"}
+    if not (men or women):
+        return "population-adult" in named
+    return bool(women if sex == "female" else men if sex == "male" else True)

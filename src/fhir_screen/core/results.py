@@ -11,6 +11,7 @@ from fhir_screen.core.chart import Chart, evidence_of, name_of
 from fhir_screen.core.dates import BEGINNING, END_OF_TIME, Length, Span, Window, next_day
 from fhir_screen.core.facts import Coding, Fact, Standing
 from fhir_screen.core.quantities import Quantity, Relation
+from fhir_screen.core.ranges import own_limits
 from fhir_screen.core.rules import Absence, Pick, Result
 from fhir_screen.core.selecting import matches
 from fhir_screen.core.truth import Reason, Truth, first_reason
@@ -36,7 +37,7 @@ def evaluate_result(chart: Chart, rule: Result) -> Answer:
             continue
         if match.fact.standing is Standing.DENIED:
             continue
-        truth, reason = outcome(match.fact, rule)
+        truth, reason = outcome(chart, match.fact, rule)
         if reason is Reason.NO_DATA:
             continue
         doubt = match.reason if match.truth is Truth.UNKNOWN else None
@@ -49,7 +50,7 @@ def evaluate_result(chart: Chart, rule: Result) -> Answer:
     return answer.with_flags(*flags).with_edges(_edges(rule, outcomes))
 
 
-def outcome(fact: Fact, rule: Result) -> tuple[Truth, Reason | None]:
+def outcome(chart: Chart, fact: Fact, rule: Result) -> tuple[Truth, Reason | None]:
     """The answer of one result; NO_DATA where it holds no value at all (rule R5: fall back to the one before)."""
     value = fact.value
     if value is None or value.absent or not (value.codings or value.text or value.quantity or value.boolean is not None):
@@ -57,12 +58,20 @@ def outcome(fact: Fact, rule: Result) -> tuple[Truth, Reason | None]:
     if said := _coded(value.codings, rule):
         return said
     if value.boolean is not None:
-        return Truth.of(value.boolean), None
-    if value.quantity is not None:
-        return _number(fact, value.quantity, rule)
-    if value.text and (quantity := Quantity.from_text(value.text)):
-        return _number(fact, quantity, rule)
-    return Truth.UNKNOWN, Reason.UNMAPPED_CODE
+        return _asked(rule, Truth.of(value.boolean)), None
+    quantity = value.quantity or (Quantity.from_text(value.text) if value.text else None)
+    if quantity is None:
+        return Truth.UNKNOWN, Reason.UNMAPPED_CODE
+    positive = _detected(quantity) if rule.number == "detected" else _beyond_cutoff(chart, fact, quantity, rule)
+    if positive is not None and positive is not Truth.UNKNOWN:
+        return _asked(rule, positive), None
+    reason = Reason.NO_REFERENCE_RANGE if positive is None else Reason.CENSORED
+    return _coded(fact.facets.get("interpretation", ()), rule) or (Truth.UNKNOWN, reason)
+
+
+def _asked(rule: Result, positive: Truth) -> Truth:
+    """A positive finding as an answer to what the rule asks for, which may be a negative one."""
+    return ~positive if "qual-negative" in rule.among else positive
 
 
 def _coded(codings: Sequence[Coding], rule: Result) -> tuple[Truth, Reason | None] | None:
@@ -75,21 +84,30 @@ def _coded(codings: Sequence[Coding], rule: Result) -> tuple[Truth, Reason | Non
     return (Truth.UNKNOWN, Reason.POLICY) if "qual-indeterminate" in names else None
 
 
-def _number(fact: Fact, quantity: Quantity, rule: Result) -> tuple[Truth, Reason | None]:
+def _detected(quantity: Quantity) -> Truth:
+    """A count of copies: none is negative, any is positive, and below what can be counted it may be either (rule R12)."""
     interval = quantity.interval
-    if rule.number == "detected":
-        if interval.low is not None and (interval.low > 0 or (interval.low == 0 and interval.low_open)):
-            return Truth.TRUE, None
-        if interval.exact:
-            return Truth.FALSE, None
-        return _coded(fact.facets.get("interpretation", ()), rule) or (Truth.UNKNOWN, Reason.CENSORED)
-    if rule.number == "cutoff":
-        for entry in fact.ranges:
-            high = entry.high or (Quantity.from_text(entry.text) if entry.text else None)
-            if high is not None and high.interval.high is not None:
-                truth = interval.compare(Relation.ABOVE, high.interval.high)
-                return truth, None if truth is not Truth.UNKNOWN else Reason.CENSORED
-    return _coded(fact.facets.get("interpretation", ()), rule) or (Truth.UNKNOWN, Reason.NO_REFERENCE_RANGE)
+    if interval.low is not None and (interval.low > 0 or (interval.low == 0 and interval.low_open)):
+        return Truth.TRUE
+    return Truth.FALSE if interval.exact else Truth.UNKNOWN
+
+
+def _beyond_cutoff(chart: Chart, fact: Fact, quantity: Quantity, rule: Result) -> Truth | None:
+    """A signal against the cut-off that the laboratory printed with it; None where it printed none (rule R13)."""
+    if rule.number != "cutoff":
+        return None
+    truths = {
+        quantity.interval.compare(Relation.AT_LEAST if high.interval.high_open else Relation.ABOVE, high.interval.high)
+        for high in own_limits(chart, fact)
+        if high.interval.high is not None and _same_unit(high, quantity)
+    }
+    if not truths:
+        return None
+    return truths.pop() if len(truths) == 1 else Truth.UNKNOWN
+
+
+def _same_unit(one: Quantity, other: Quantity) -> bool:
+    return {one.unit_code, one.unit_text} & {other.unit_code, other.unit_text} != set()
 
 
 def _when(chart: Chart, fact: Fact) -> Span:
@@ -160,7 +178,7 @@ def _overtaken(chart: Chart, rule: Result, negative: Outcome) -> bool:
 
 
 def _none(chart: Chart, rule: Result) -> Answer:
-    told = f"no {_what(chart, rule)} on record"
+    told = f"none on record: {_what(chart, rule)}"
     if rule.absence is Absence.OPEN:
         return unknown(Reason.NO_DATA, told)
     if rule.absence is Absence.CLOSED and not (chart.record.by_kind.get("Encounter") or chart.record.by_kind.get("Condition")):

@@ -69,6 +69,8 @@ class Selector:
     states: frozenset[str] = frozenset()
     doubtful_states: frozenset[str] = frozenset()
     doubt_flag: str = ""
+    end_recorded: bool = False
+    """Facts without a recorded end are unknown."""
     other_study: bool = False
     """Only facts of a study other than this trial count; of an unnamed study nobody can tell."""
 
@@ -311,6 +313,7 @@ class Measure:
     limit: Threshold | TimesUpperLimit
     what: str = ""
     flags_near: tuple[Nearby, ...] = ()
+    absence: Absence = Absence.OPEN
 
 
 @dataclass(frozen=True, slots=True)
@@ -516,10 +519,11 @@ class Review:
 
 @dataclass(frozen=True, slots=True)
 class Doubt:
-    """What is false here may still be true: false becomes unknown, with no data."""
+    """What is false here may still be true: false becomes unknown, with no data, ``unless`` something surely holds."""
 
     rule: Rule
     because: str = ""
+    unless: Rule | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from fhir_screen.core.chart import Chart
+from fhir_screen.core.dates import END_OF_TIME
 from fhir_screen.core.facts import Coding, Fact, Standing
 from fhir_screen.core.rules import Exemption, Link, Selector, Where
 from fhir_screen.core.truth import Reason, Truth, first_reason
@@ -101,6 +102,8 @@ def _match(chart: Chart, fact: Fact, part: Part, selector: Selector) -> Match:
     if fact.states & selector.doubtful_states:
         doubts.append((Truth.UNKNOWN, Reason.POLICY))
         flags.add(selector.doubt_flag or "needs_confirmation")
+    if selector.end_recorded and (fact.period is None or fact.period.end.last == END_OF_TIME):
+        doubts.append((Truth.UNKNOWN, Reason.NO_DATA))
     if selector.other_study:
         doubts.append(_other_study(chart, fact))
     if any(truth is Truth.FALSE for truth, _ in doubts):

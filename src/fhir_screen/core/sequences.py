@@ -23,7 +23,7 @@ def evaluate_then(chart: Chart, rule: Then) -> Answer:
         gap = chart.record.gap(frozenset().union(*(s.kinds for s in rule.event)))
         if gap:
             return unknown(gap.reason, f"{rule.what}: {gap.detail or 'a part of the record could not be read'}")
-        return unknown(Reason.NO_DATA, f"no {rule.what} on record")
+        return unknown(Reason.NO_DATA, f"none on record: {rule.what}")
     placed = [(event, _after(chart, exposures, event, rule)) for event in events]
     after = [event for event, (truth, _) in placed if truth is Truth.TRUE]
     if after:
@@ -35,7 +35,7 @@ def evaluate_then(chart: Chart, rule: Then) -> Answer:
         reason = first_reason(reason for _, reason in open_) or Reason.POLICY
         told = joined(f"{name_of(e.fact)} on {_start(chart, e.fact)}" for e, _ in open_)
         return unknown(reason, f"{told}; {_exposed(chart, exposures)}", [evidence_of(e.fact) for e, _ in open_])
-    return unknown(Reason.NO_DATA, f"no {rule.what} on record after {_exposed(chart, exposures)}")
+    return unknown(Reason.NO_DATA, f"none on record: {rule.what} after {_exposed(chart, exposures)}")
 
 
 def _held(chart: Chart, selector: Selector) -> list[Match]:

@@ -60,11 +60,15 @@ class UnitTable:
 
 @dataclass(frozen=True, slots=True)
 class Factor:
-    """What one of a unit is in the canonical unit; ``molar`` where it needs a molar mass, ``below`` bounds its use."""
+    """What one of a unit is in the canonical unit; ``molar`` where it needs a molar mass, ``at_most`` bounds its use.
+
+    ``offset`` is what none of it is there: not zero between scales of different zeros (HbA1c in mmol/mol and percent).
+    """
 
     factor: Fraction
     molar: bool = False
     at_most: Fraction | None = None
+    offset: Fraction = Fraction(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +110,7 @@ def amount(quantity: Quantity, analyte: Analyte, table: UnitTable) -> Amount:
         return Amount(None, Reason.UNIT_SUSPECT)
     if ucum in analyte.whole and any(n is not None and n.denominator != 1 for n in (native.low, native.high)):
         return Amount(None, Reason.UNIT_SUSPECT)
-    interval = native.times(factor.factor)
+    interval = native.times(factor.factor).plus(factor.offset)
     if not _plausible(interval, analyte):
         return Amount(None, Reason.UNIT_SUSPECT)
     return Amount(interval, molar=factor.molar, rescaled=factor.at_most is not None)
@@ -115,7 +119,7 @@ def amount(quantity: Quantity, analyte: Analyte, table: UnitTable) -> Amount:
 def limit(number: Fraction, unit: str, analyte: Analyte) -> Fraction | None:
     """A threshold of a rule in the canonical unit; None where the analyte does not come in that unit."""
     factor = analyte.factors.get(unit)
-    return None if factor is None else number * factor.factor
+    return None if factor is None else number * factor.factor + factor.offset
 
 
 def _plausible(interval: Interval, analyte: Analyte) -> bool:

@@ -25,8 +25,8 @@ class RuleNode:
     """A rule of the language, kept as it stands; `mapping.rules` compiles it."""
 
 
-Rule = Annotated[dict[str, Any] | str, Field(json_schema_extra={"$ref": "#/$defs/rule"}, description="a rule")]
-Amount = Annotated[dict[str, Any], Field(json_schema_extra={"$ref": "#/$defs/amount"}, description="an amount")]
+Rule = Annotated[dict[str, Any] | str, Field(json_schema_extra={"$comment": "rule"}, description="a rule")]
+Amount = Annotated[dict[str, Any], Field(json_schema_extra={"$comment": "amount"}, description="an amount")]
 
 
 # --- code systems, concepts, units, analytes, words -------------------------------------------------------------
@@ -245,6 +245,7 @@ class SelectorDoc(Doc):
     states: Names = ()
     doubtful_states: Names = ()
     doubt_flag: str = ""
+    ended: Literal["recorded", ""] = ""
     other_study: str = ""
 
 
@@ -333,6 +334,7 @@ class MeasureDoc(Doc):
     first_of: tuple[Amount, ...] = ()
     needed: str
     flag_near: dict[str, NearbyDoc] = {}
+    absent_means: Literal["unknown", "nothing"] = "unknown"
 
 
 class ResultDoc(SelectorDoc):
@@ -423,6 +425,10 @@ class FlaggedDoc(Doc):
 class BecauseDoc(Doc):
     rule: Rule
     because: str = ""
+
+
+class DoubtDoc(BecauseDoc):
+    unless: Rule | None = None
 
 
 class ChooseDoc(Doc):

@@ -96,14 +96,16 @@ def load(
     )  # fmt: skip
     shapes = compile_shapes(read_yaml(folder / "resources.yaml"), site_document)
     library, derived = _library([read_yaml(p) for p in _yaml(folder / "rules")])
-    documents = _chosen([read_yaml(p) for p in _yaml(folder / "trials")], trials, folder)
+    available = [read_yaml(p) for p in _yaml(folder / "trials")]
+    documents = _chosen(available, trials, folder)
     overrides = {**site_doc.parameters, **(settings or {})}
-    _check_settings(documents, site, settings or {}, site_doc.parameters)
+    _check_settings(documents, settings or {})
+    if site is not None:
+        _check_site(available, *site)
     digest = _digest(folder, [*([site_file] if site_file else []), *(document.path for document, _ in included)])
     compiled = tuple(
         _trial(document, terms, library, derived, overrides, site_doc, digest) for document in documents
     )
-    _check_policies(compiled, site)
     return Study(compiled, terms, shapes, _site(site_document, site_doc))
 
 
@@ -148,24 +150,25 @@ def _chosen(documents: Sequence[Document], wanted: Sequence[str], folder: Path) 
     return [by_id[trial] for trial in sorted(set(wanted) or by_id)]
 
 
-def _check_settings(
-    documents: Iterable[Document], site: tuple[Document, SiteDoc] | None, settings: Mapping[str, str], at_site: Mapping[str, str]
-) -> None:
-    known = {name for d in documents for name in validated(TrialDoc, d).parameters}
+def _check_settings(screened: Iterable[Document], settings: Mapping[str, str]) -> None:
+    known = {name for document in screened for name in validated(TrialDoc, document).parameters}
     for name in settings:
         if name not in known:
             raise UsageError(f"no screened trial has a parameter {name!r}", remedy=did_you_mean(name, known))
-    for name in at_site:
-        if site is not None and name not in known:
-            raise site[0].error(f"no trial has a parameter {name!r}", ("parameters", name), did_you_mean(name, known))
 
 
-def _check_policies(trials: Iterable[Trial], site: tuple[Document, SiteDoc] | None) -> None:
-    atoms = {atom.id for trial in trials for criterion in trial.criteria for atom in criterion.atoms}
-    if site is not None:
-        for name in site[1].absence_policy:
-            if name not in atoms:
-                raise site[0].error(f"unknown atom {name!r}", ("absence_policy", name), did_you_mean(name, atoms))
+def _check_site(available: Iterable[Document], document: Document, site: SiteDoc) -> None:
+    """A site file serves all trials, so that it may name what a trial not screened today has."""
+    trials = [validated(TrialDoc, one) for one in available]
+    parameters = {name for trial in trials for name in trial.parameters}
+    atoms = {atom for trial in trials for criterion in trial.criteria.values() for atom in criterion.atoms}
+    for name in site.parameters:
+        if name not in parameters:
+            remedy = did_you_mean(name, parameters)
+            raise document.error(f"no trial has a parameter {name!r}", ("parameters", name), remedy)
+    for name in site.absence_policy:
+        if name not in atoms:
+            raise document.error(f"unknown atom {name!r}", ("absence_policy", name), did_you_mean(name, atoms))
 
 
 def _trial(
@@ -188,7 +191,7 @@ def _trial(
     _check_cycles(document, criteria)
     effective = hashlib.sha256(repr((digest, document.path.read_bytes(), sorted(parameters.items()))).encode()).hexdigest()
     identity = TrialIdentity(
-        doc.trial.id, doc.version, doc.trial.title, "completed" if doc.trial.status in _CLOSED else "active",
+        doc.trial.id, doc.version, doc.trial.title, doc.trial.status,
         doc.trial.status in _CLOSED, ((doc.trial.system, doc.trial.id),), effective,
     )  # fmt: skip
     depth = parameters.get("closed_world_min_depth_days", "unset")
@@ -234,7 +237,7 @@ def _criterion(scope: Scope, id_: str, doc: CriterionDoc, site: SiteDoc) -> Crit
 def _least_conditions(scope: Scope, doc: CriterionDoc) -> int:
     """Only exclusions are guarded against billing codes that rule a disease out (rule R6)."""
     count = scope.parameters.get("min_condition_count", "1")
-    return int(count) if doc.role == Role.EXCLUSION else 1
+    return int(count) if Role(doc.role) is Role.EXCLUSION else 1
 
 
 def _check_instances(scope: Scope, named: str, atoms: Iterable[Atom]) -> None:

@@ -116,7 +116,7 @@ def _has(scope: Scope, body: Any) -> core.Rule:
     doc = _doc(docs.HasDoc, scope, body)
     select = selector(scope, doc)
     absence = _absence(scope, doc.absent_means)
-    if absence is core.Absence.CLOSED and select.words is None and select.find and not doc.words:
+    if doc.absent_means == "no" and select.words is None and select.find and not doc.words:
         raise scope.error("silence is a no here, but no words guard against uncoded records", "add `words:` or `words: none`")
     what = doc.what or scope.terms.vocabulary.label(select.find)
     rule = core.Has(
@@ -166,7 +166,8 @@ def selector(scope: Scope, doc: docs.SelectorDoc) -> core.Selector:
     return core.Selector(
         kinds, find, concepts(scope.at("minus"), doc.minus), review, concepts(scope.at("never"), doc.never),
         _words(scope, doc.words), where, links, doc.not_linked or None, concepts(scope.at("valued"), doc.valued),
-        _truth(doc.unvalued), frozenset(doc.states), frozenset(doc.doubtful_states), doc.doubt_flag, doc.other_study == "yes",
+        _truth(doc.unvalued), frozenset(doc.states), frozenset(doc.doubtful_states), doc.doubt_flag, doc.ended == "recorded",
+        doc.other_study == "yes",
     )  # fmt: skip
 
 
@@ -265,7 +266,7 @@ def _measure(scope: Scope, body: Any) -> core.Rule:
     else:
         _check_unit(scope.at("needed"), amount, unit)
         bar = core.Threshold(number, unit)
-    return _judged(scope, core.Measure(amount, relation, bar, what, nearby))
+    return _judged(scope, core.Measure(amount, relation, bar, what, nearby, core.Absence(doc.absent_means)))
 
 
 def _measured(scope: Scope, doc: docs.MeasureDoc) -> core.Amounts:
@@ -520,9 +521,12 @@ def _agree(scope: Scope, body: Any) -> core.Rule:
 
 def _decide(scope: Scope, body: Any) -> core.Rule:
     doc = _doc(docs.DecideDoc, scope, body)
-    return core.Decide(
-        compile_rule(scope.at("shown_by"), doc.shown_by), compile_rule(scope.at("ruled_out_by"), doc.ruled_out_by), doc.what
-    )
+    shown = compile_rule(scope.at("shown_by"), doc.shown_by)
+    ruled_out = compile_rule(scope.at("ruled_out_by"), doc.ruled_out_by)
+    if scope.absence == "closed":
+        said = core.Constant(Truth.TRUE, f"none on record: {doc.what}; the site says that its records would tell")
+        ruled_out = core.Any((ruled_out, said))
+    return core.Decide(shown, ruled_out, doc.what)
 
 
 def _taken_back(scope: Scope, body: Any) -> core.Rule:
@@ -548,8 +552,9 @@ def _review(scope: Scope, body: Any) -> core.Rule:
 
 
 def _doubt(scope: Scope, body: Any) -> core.Rule:
-    doc = _doc(docs.BecauseDoc, scope, body)
-    return core.Doubt(compile_rule(scope.at("rule"), doc.rule), doc.because)
+    doc = _doc(docs.DoubtDoc, scope, body)
+    unless = compile_rule(replace(scope.at("unless"), proxy=False), doc.unless) if doc.unless is not None else None
+    return core.Doubt(compile_rule(scope.at("rule"), doc.rule), doc.because, unless)
 
 
 def _choose(scope: Scope, body: Any) -> core.Rule:

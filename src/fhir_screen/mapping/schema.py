@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from pydantic import BaseModel
+from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
 from fhir_screen.mapping import documents as docs
 
-DOCUMENTS: Mapping[str, type[BaseModel]] = {
+Schema = dict[str, Any]
+
+DOCUMENTS: Final[Mapping[str, type[BaseModel]]] = {
     "trial": docs.TrialDoc,
     "site": docs.SiteDoc,
     "anchors": docs.AnchorsDoc,
@@ -22,9 +25,13 @@ DOCUMENTS: Mapping[str, type[BaseModel]] = {
     "rules": docs.LibraryDoc,
 }
 
-_RULE = {"$ref": "#/$defs/rule"}
+_TEXT: Final = {"type": "string"}
+_TEXTS: Final = {"anyOf": [_TEXT, {"type": "array", "items": _TEXT}]}
+_RULE: Final = {"$ref": "#/$defs/rule"}
+_RULES: Final = {"type": "array", "items": _RULE, "minItems": 1}
+_AMOUNT: Final = {"$ref": "#/$defs/amount"}
 
-VERBS: Mapping[str, type[BaseModel] | Mapping[str, Any]] = {
+VERBS: Final[Mapping[str, type[BaseModel] | Schema]] = {
     "has": docs.HasDoc,
     "says": docs.SaysDoc,
     "measure": docs.MeasureDoc,
@@ -35,9 +42,9 @@ VERBS: Mapping[str, type[BaseModel] | Mapping[str, Any]] = {
     "age": docs.AgeDoc,
     "sex": {"enum": ["male", "female"]},
     "instance_is": docs.InstanceDoc,
-    "instance_state": {"type": ["string", "array"]},
-    "all": {"type": "array", "items": _RULE},
-    "any": {"type": "array", "items": _RULE},
+    "instance_state": _TEXTS,
+    "all": _RULES,
+    "any": _RULES,
     "not": _RULE,
     "at_least": docs.AtLeastDoc,
     "agree": docs.AgreeDoc,
@@ -49,36 +56,89 @@ VERBS: Mapping[str, type[BaseModel] | Mapping[str, Any]] = {
     "doubt": docs.BecauseDoc,
     "choose": docs.ChooseDoc,
     "use": docs.UseDoc,
-    "atom": {"type": "string"},
+    "atom": _TEXT,
     "coded": _RULE,
     "judged": _RULE,
     "fixed": docs.ConstantDoc,
 }
+"""What each verb of `mapping.rules` takes."""
 
-AMOUNTS: Mapping[str, type[BaseModel] | Mapping[str, Any]] = {
+AMOUNTS: Final[Mapping[str, type[BaseModel] | Schema]] = {
     "latest": docs.LatestDoc,
     "largest": docs.LargestDoc,
-    "derived": {"type": "string"},
-    "lower_bound": {"$ref": "#/$defs/amount"},
-    "upper_bound": {"$ref": "#/$defs/amount"},
-    "age_at": {"type": "string"},
-    "first_of": {"type": "array", "items": {"$ref": "#/$defs/amount"}},
+    "derived": _TEXT,
+    "lower_bound": _AMOUNT,
+    "upper_bound": _AMOUNT,
+    "age_at": _TEXT,
+    "first_of": {"type": "array", "items": _AMOUNT},
 }
 
-
-def json_schema(name: str) -> dict[str, Any]:
-    """The schema of one document, with the rule language under `$defs`."""
-    schema = DOCUMENTS[name].model_json_schema(by_alias=True)
-    defs: dict[str, Any] = schema.setdefault("$defs", {})
-    defs["rule"] = {"anyOf": [{"type": "string"}, *(_keyed(defs, verb, shape) for verb, shape in VERBS.items())]}
-    defs["amount"] = {"anyOf": [_keyed(defs, kind, shape) for kind, shape in AMOUNTS.items()]}
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+_SHORT_FORMS: Final = {"use": [_TEXT]}
+"""Verbs whose model may be written shorter."""
 
 
-def _keyed(defs: dict[str, Any], key: str, shape: type[BaseModel] | Mapping[str, Any]) -> dict[str, Any]:
-    if isinstance(shape, type):
-        inner = shape.model_json_schema(by_alias=True, ref_template="#/$defs/{model}")
-        defs.update(inner.pop("$defs", {}))
-        defs[shape.__name__] = inner
-        shape = {"$ref": f"#/$defs/{shape.__name__}"}
-    return {"type": "object", "properties": {key: dict(shape)}, "required": [key], "additionalProperties": False}
+def json_schema(name: str) -> Schema:
+    """The schema (draft 2020-12) of one document, with the rule language under `$defs`.
+
+    It is kinder than `load`, which alone knows concepts, units and atoms: what it marks is surely wrong.
+    """
+    models = [DOCUMENTS[name], *(shape for shape in (*VERBS.values(), *AMOUNTS.values()) if isinstance(shape, type))]
+    _, whole = models_json_schema(
+        [(model, "validation") for model in dict.fromkeys(models)], by_alias=True, schema_generator=_AsWritten
+    )
+    named: Schema = whole["$defs"]
+    named["rule"] = {"anyOf": [_TEXT, *(_keyed(verb, shape) for verb, shape in VERBS.items())]}
+    named["amount"] = {"anyOf": [_keyed(kind, shape) for kind, shape in AMOUNTS.items()]}
+    written: Schema = _as_yaml_is_written(
+        {
+            "$schema": "https://json-schema.org/draft/2020-12/schema",
+            "title": f"fhir-screen: {name}",
+            "$ref": f"#/$defs/{DOCUMENTS[name].__name__}",
+            "$defs": named,
+        }
+    )
+    return written
+
+
+class _AsWritten(GenerateJsonSchema):
+    """Shows the short forms that a document may use before its model sees them."""
+
+    def function_before_schema(self, schema: Any) -> Schema:
+        whole = super().function_before_schema(schema)
+        match schema["function"]["function"].__name__:
+            case "_listed":
+                return {"anyOf": [_TEXT, whole]}
+            case "_placed":
+                return {"anyOf": [_TEXT, whole["items"], {**whole, "items": {"anyOf": [_TEXT, whole["items"]]}}]}
+            case "_where" | "_link":
+                return {"anyOf": [*_TEXTS["anyOf"], whole]}
+            case _:
+                return whole
+
+
+def _keyed(key: str, shape: type[BaseModel] | Schema) -> Schema:
+    """A mapping with this one key."""
+    body: Schema = {"$ref": f"#/$defs/{shape.__name__}"} if isinstance(shape, type) else shape
+    if key in _SHORT_FORMS:
+        body = {"anyOf": [*_SHORT_FORMS[key], body]}
+    return {"type": "object", "properties": {key: body}, "required": [key], "additionalProperties": False}
+
+
+def _as_yaml_is_written(node: Any) -> Any:
+    """References to the rule language, and texts that YAML takes for numbers, truths or nothing: `load` reads text."""
+    if isinstance(node, list):
+        return [_as_yaml_is_written(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    if node.get("$comment") in ("rule", "amount"):
+        return {"$ref": f"#/$defs/{node['$comment']}"}
+    made = {key: _as_yaml_is_written(value) for key, value in node.items()}
+    listed = made.get("enum") or ([made["const"]] if isinstance(made.get("const"), str) else None)
+    if listed is not None:
+        truths = [word == "true" for word in listed if word in ("true", "false")]
+        return {**{k: v for k, v in made.items() if k not in ("const", "type")}, "enum": [*listed, *truths]}
+    if made.get("type") == "integer":
+        return {**made, "type": ["integer", "string"]}
+    if made.get("type") == "string":
+        return {**made, "type": ["string", "number", "boolean", "null"]}
+    return made

@@ -200,7 +200,7 @@ def _analyte(document: Document, doc: AnalytesDoc, name: str, entry: AnalyteDoc)
     if entry.like:
         _known(document, entry.like, doc.analytes, "analyte", (*steps, "like"))
     base = doc.analytes[entry.like] if entry.like else entry
-    factors = {unit: Factor(_fraction(document, f, (*steps, "factors", unit))) for unit, f in base.factors.items()}
+    factors = {unit: _factor(document, f, (*steps, "factors", unit)) for unit, f in base.factors.items()}
     for unit, f in base.molar.items():
         factors[unit] = Factor(_fraction(document, f, (*steps, "molar", unit)), molar=True)
     for unit, f in base.fraction.items():
@@ -214,6 +214,12 @@ def _analyte(document: Document, doc: AnalytesDoc, name: str, entry: AnalyteDoc)
         name, unit, factors, plausible, frozenset(entry.whole or base.whole),
         tuple(entry.prefixes or base.prefixes), _fraction(document, steps_of, steps) if steps_of else None,
     )  # fmt: skip
+
+
+def _factor(document: Document, text: str, steps: Steps) -> Factor:
+    """"0.1", "1/88.42", or with what is added to it: "1/10.929 + 2.15"."""
+    factor, _, offset = text.partition(" + ")
+    return Factor(_fraction(document, factor, steps), offset=_fraction(document, offset, steps) if offset else Fraction(0))
 
 
 def _range(document: Document, text: str, steps: Steps) -> Interval:

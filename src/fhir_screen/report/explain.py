@@ -63,7 +63,7 @@ def verdict(decision: Decision) -> str:
         case Verdict.NOT_ELIGIBLE:
             return f"not eligible: {_ids(blocked)} {'blocks' if len(blocked) == 1 else 'block'}."
         case Verdict.NEEDS_REVIEW:
-            return f"needs review: nothing blocks; {_ids(review)} cannot be answered from the record."
+            return f"needs review: nothing blocks, but {_ids(review)} cannot be answered from the record."
         case Verdict.LIKELY_ELIGIBLE:
             return f"likely eligible: nothing blocks; {wording.questions(decision)} questions are left to people."
 
@@ -137,4 +137,4 @@ def _wrapped(text: str, indent: str, width: int, further: str | None = None) -> 
 
 def _ids(criteria: tuple[CriterionResult, ...]) -> str:
     names = [criterion.id for criterion in criteria]
-    return names[0] if len(names) == 1 else ", ".join(names[:-1]) + f" and {names[-1]}" if names else "nothing"
+    return names[0] if len(names) == 1 else ", ".join(names[:-1]) + f" and {names[-1]}" if names else "all"
