@@ -10,8 +10,8 @@ from datetime import date
 from html.parser import HTMLParser
 
 import pytest
-from decisions import ALPHA, BETA, BLOCKING, likely, refused, review
 
+from decisions import ALPHA, BETA, BLOCKING, likely, refused, review
 from fhir_screen.core.answers import unknown
 from fhir_screen.core.decision import Decision
 from fhir_screen.core.truth import Reason, Truth
@@ -85,7 +85,8 @@ def test_no_cell_starts_a_formula(start: str) -> None:
 
 
 def test_a_spreadsheet_gets_a_row_for_each_decision_with_ids_of_what_blocks() -> None:
-    rows = list(stdlib_csv.DictReader(io.StringIO("".join(csv.render([refused("p1"), likely("p2", BETA)])), newline="")))
+    text = "".join(csv.render([refused("p1"), likely("p2", BETA)]))
+    rows = list(stdlib_csv.DictReader(io.StringIO(text, newline="")))
     assert [(row["trial"], row["patient"], row["verdict"], row["blocking"]) for row in rows] == [
         ("ALPHA-1", "p1", "not-eligible", "E01"),
         ("BETA-2", "p2", "likely-eligible", ""),

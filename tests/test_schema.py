@@ -9,12 +9,12 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
-from tiny import mappings
 
 from fhir_screen.mapping import rules
 from fhir_screen.mapping.load import packaged_mappings
 from fhir_screen.mapping.schema import DOCUMENTS, VERBS, json_schema
 from fhir_screen.mapping.yamlfile import read_yaml
+from tiny import mappings
 
 PLACES = {
     "trial": "trials/*.yaml", "site": "sites/*.yaml", "concepts": "concepts/*.yaml", "rules": "rules/*.yaml",

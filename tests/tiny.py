@@ -36,6 +36,11 @@ concepts:
       - [LNC, "718-7", "Hemoglobin", "V"]
 """
 
+_ANALYTES = """
+analytes:
+  hemoglobin: {unit: g/dL, factors: {g/dL: "1", g/L: "0.1"}, plausible: [2 to 25]}
+"""
+
 _TRIAL = """
 trial: {id: TINY-1, title: A tiny study, status: recruiting}
 version: "1"
@@ -94,15 +99,15 @@ def mappings(folder: Path) -> Path:
     for name in ("systems", "resources", "units"):
         shutil.copy(packaged_mappings() / f"{name}.yaml", folder)
     (folder / "words.yaml").write_text("words:\n  melanoma: [melanoma]\n", encoding="utf-8")
-    (folder / "analytes.yaml").write_text(
-        'analytes:\n  hemoglobin: {unit: g/dL, factors: {g/dL: "1", g/L: "0.1"}, plausible: [2 to 25]}\n', encoding="utf-8"
-    )
+    (folder / "analytes.yaml").write_text(_ANALYTES, encoding="utf-8")
     (folder / "concepts" / "all.yaml").write_text(_CONCEPTS, encoding="utf-8")
     (folder / "trials" / "TINY-1.yaml").write_text(_TRIAL, encoding="utf-8")
     return folder
 
 
-def chart(patient: str, hemoglobin: str = "13.2", *, born: str = "1970-01-01", disease: str = "C43.5") -> list[Resource]:
+def chart(
+    patient: str, hemoglobin: str = "13.2", *, born: str = "1970-01-01", disease: str = "C43.5"
+) -> list[Resource]:
     """A patient with one diagnosis and one hemoglobin of 2025-11-10 in g/dL."""
     subject = {"reference": f"Patient/{patient}"}
     return [

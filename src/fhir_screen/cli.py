@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from fhir_screen.nightly import Night, Request, Screened
     from fhir_screen.report.table import Paper
     from fhir_screen.settings import Settings
+    from fhir_screen.state.watch import Watch
 
 CONFLICTS, DEFECT, INTERRUPTED = 5, 70, 130
 FORMS = ["table", "ndjson", "csv", "html"]
@@ -342,7 +343,7 @@ def screen(source: str, show_all: bool, form: str | None, output: Path | None, *
     """Screen SOURCE: a folder, a file, or the address of a FHIR server. Writes nothing to any server.
 
     \b
-    Example:  fhir-screen screen sample_bundles --trial NCT07028008 --as-of 2025-11-15
+    Example:  fhir-screen screen sample_bundles --as-of 2025-11-15 --format csv
     """
     from fhir_screen.nightly import candidates_only, everybody
 
@@ -542,12 +543,15 @@ _night = _options(
     click.option("--write-token-file", type=_path, metavar="FILE", help="Bearer token for DEST."),
     click.option("--write-user-file", type=_path, metavar="FILE", help="user:password for DEST."),
     click.option("--json", "as_json", is_flag=True, help="The summary as JSON on stdout."),
+    click.option("--state", type=_path, metavar="DIR", help="Records of nights. Default: ~/.local/state/fhir-screen."),
 )
 
 
 @cli.command()
 @click.argument("url", required=False)
 @_night
+@click.option("--no-state", is_flag=True, help="Keep no record and compare with no earlier night.")
+@click.option("--accept-change", metavar="REASON", help="Write although much differs from the last good night.")
 def run(url: str | None, as_json: bool, **given: Any) -> None:  # noqa: FBT001
     """Pull, screen and write back: the nightly job. URL is a FHIR server (also FHIR_SCREEN_SERVER) or a folder.
 
@@ -585,7 +589,7 @@ def _foreseen(destination: Destination) -> Sink:
 def _run(url: str | None, given: dict[str, Any], into: Into, *, as_json: bool) -> None:
     from fhir_screen.nightly import Night, is_server, night
 
-    elsewhere = {name: given.pop(name) for name in ("write_to", "write_token_file", "write_user_file")}
+    elsewhere = {name: given.pop(name) for name in ("write_to", "write_token_file", "write_user_file", "state")}
     want, heard, so_far = asked(given), Heard(), Night()
     chosen = settings_of(want, server=url, **elsewhere)
     if not chosen.server:
@@ -593,9 +597,44 @@ def _run(url: str | None, given: dict[str, Any], into: Into, *, as_json: bool) -
     if not chosen.write_to and not is_server(chosen.server):
         raise UsageError("where to write is not said", where=chosen.server, remedy="--write-to a folder or a server")
     study = study_of(want, chosen)
-    with charts(chosen.server, study, want, chosen, heard) as done, sink(chosen, study, into) as target:
-        recorded = list(night(done, target, so_far))
-    _tell(so_far, heard, recorded, as_json=as_json, dry=into is _foreseen)
+    with watching(chosen, study, want, given, into) as watch:
+        with charts(chosen.server, study, want, chosen, heard) as done, sink(chosen, study, into) as target:
+            recorded = list(night(watch.through(done), target, so_far))
+        _tell(so_far, heard, recorded, watch, as_json=as_json, dry=into is _foreseen)
+
+
+@contextmanager
+def watching(chosen: Settings, study: Study, want: Asked, given: dict[str, Any], into: Into) -> Iterator[Watch]:
+    """The last good night to compare with, and a record of this one; a plan leaves no trace."""
+    from fhir_screen.nightly import is_server
+    from fhir_screen.settings import state_folder
+    from fhir_screen.state.record import StateFolder
+    from fhir_screen.state.watch import Scope, unwatched, watched_plan, watched_run
+
+    source, target = chosen.server or "", chosen.write_to or chosen.server or ""
+    trials = [trial.id for trial in study.trials]
+    folder = chosen.state or (state_folder() if is_server(source) or is_server(target) else None)
+    if folder is None or given.get("no_state"):
+        yield unwatched(trials)
+        return
+    whom = (*sorted(want.patients), f"{want.limit}", f"{want.group}", f"{want.everyone}")
+    scope = Scope(source.rstrip("/"), target.rstrip("/"), study.site.id, whom)
+    if into is _foreseen:
+        yield watched_plan(StateFolder(folder), scope, trials)
+        return
+    accepted = given.get("accept_change")
+    with watched_run(StateFolder(folder), scope, trials, accepted, lambda: datetime.now(UTC), _code_of) as watch:
+        yield watch
+
+
+def _code_of(end: BaseException) -> int:
+    match end:
+        case click.exceptions.Exit() | FhirScreenError():
+            return end.exit_code
+        case click.exceptions.Abort() | KeyboardInterrupt():
+            return INTERRUPTED
+        case _:
+            return DEFECT
 
 
 @contextmanager
@@ -643,7 +682,9 @@ def _origin(url: str) -> tuple[str, str]:
     return parts.scheme, parts.netloc
 
 
-def _tell(so_far: Night, heard: Heard, recorded: Sequence[Recorded], *, as_json: bool, dry: bool) -> None:
+def _tell(
+    so_far: Night, heard: Heard, recorded: Sequence[Recorded], watch: Watch, *, as_json: bool, dry: bool
+) -> None:
     import json
 
     from fhir_screen.report.changes import lines, summary
@@ -654,11 +695,25 @@ def _tell(so_far: Night, heard: Heard, recorded: Sequence[Recorded], *, as_json:
     code = heard.told()
     document = summary(so_far, heard.unread + heard.defects, heard.incomplete, dry=dry)
     changes = [change for one in recorded for change in one.changes]
+    watch.noted |= {"summary": document, "not_written": _reasons(recorded)}
+    for words in watch.found:
+        say(f"{'a run would stop' if dry else 'accepted'}: {words}")
     emit([json.dumps(document) + "\n"] if as_json else (f"{line}\n" for line in lines(document, changes, dry=dry)))
     if so_far.duplicates:
         leave(SafetyStop.exit_code)
     leave(CONFLICTS if so_far.outcome.conflicts else 1 if so_far.outcome.failed else code)
 
+
+def _reasons(recorded: Iterable[Recorded]) -> dict[str, int]:
+    """Why patients were not written, and how many."""
+    found: dict[str, int] = {}
+    for one in recorded:
+        if one.error is not None:
+            found[one.error.what] = found.get(one.error.what, 0) + 1
+    return found
+
+
+import fhir_screen.operations  # noqa: E402, F401 - its commands take their options from here
 
 if __name__ == "__main__":
     main()

@@ -49,6 +49,12 @@ def settings(given: Mapping[str, Any], config: Path | None, environment: Mapping
     return replace(Settings(), **typed)
 
 
+def state_folder(environment: Mapping[str, str] | None = None) -> Path:
+    """Where the records of nights lie unless it is said (XDG base directories)."""
+    around = os.environ if environment is None else environment
+    return Path(around.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "fhir-screen"
+
+
 def _from_file(path: Path, names: list[str]) -> dict[str, Any]:
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))

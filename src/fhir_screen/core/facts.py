@@ -189,6 +189,14 @@ class PatientRecord:
             min(starts, default=None),
         )  # fmt: skip
 
+    def with_preliminary(self) -> PatientRecord:
+        """The same record, where what is preliminary counts like what is final (parameter `use_preliminary`)."""
+        taken = tuple(
+            flagged(replace(fact, standing=Standing.HOLDS), "preliminary_pending") if fact.standing is Standing.PENDING else fact
+            for fact in self.facts
+        )
+        return PatientRecord.of(self.patient, self.person, taken, self.gaps)
+
     def gap(self, kinds: frozenset[str]) -> Gap | None:
         """The first hole that touches one of these resource types."""
         touching = [gap for gap in self.gaps for kind in kinds if gap.touches(kind)]

@@ -323,7 +323,24 @@ def _reading(chart: Chart, fact: Fact, analyte: str, when: Span) -> Reading | No
         reason = Reason.UNMAPPED_CODE if value.codings else Reason.UNIT_UNMAPPABLE
         return Reading(analyte, None, reason, when, value.shown, evidence, fact=fact)
     converted = amount(quantity, known, chart.vocabulary.units)
+    if converted.interval is not None and _contradicted(chart, fact, converted.interval, known):
+        converted = Amount(None, Reason.UNIT_SUSPECT)
     return _converted(analyte, converted, when, value.shown or quantity.shown, evidence, fact)
+
+
+def _contradicted(chart: Chart, fact: Fact, interval: Interval, known: Analyte) -> bool:
+    """Whether a part of the same resource is not on the side of it where it has to be."""
+    if not (known.less_than or known.more_than):
+        return False
+    for other in chart.record.by_reference.get(fact.reference, ()):
+        mate = amount(other.value.quantity, known, chart.vocabulary.units).interval if other.value and other.value.quantity else None
+        if mate is None or mate.low is None:
+            continue
+        if known.less_than in other.concepts and interval.compare(Relation.AT_LEAST, mate.low) is Truth.TRUE:
+            return True
+        if known.more_than in other.concepts and interval.compare(Relation.AT_MOST, mate.low) is Truth.TRUE:
+            return True
+    return False
 
 
 def _converted(
@@ -375,6 +392,8 @@ def _in_window(
     readings: Sequence[Reading], pending: Sequence[Span], window: Window, source: Latest, label: str, gap: Gap | None
 ) -> Estimate:
     flags = {"preliminary_pending"} if any(span.within(window) is not Truth.FALSE for span in pending) else set()
+    if source.retests is not None and len({r.when for r in readings if r.when.within(window) is Truth.TRUE}) > source.retests + 1:
+        flags.add("retest_count")
     usable = [r for r in readings if r.when.first <= window.last]
     if not usable:
         return Estimate((), Reason.NO_DATA, f"none on record: {label}", flags=frozenset(flags), gap=gap)

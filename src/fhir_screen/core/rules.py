@@ -29,7 +29,8 @@ class Where:
     """A further condition on a fact: one of its codings of this role lies in these concepts.
 
     ``missing`` is the answer where the record gives no such coding; ``otherwise`` where it gives another.
-    Facts of the ``doubtful`` concepts are unknown where the coding is missing, whatever ``missing`` says.
+    Facts of the ``doubtful`` concepts are unknown where the coding is missing, whatever ``missing`` says. A coding that
+    nobody listed may be one of them; with ``words`` only where its words say so.
     """
 
     facet: str
@@ -38,6 +39,7 @@ class Where:
     otherwise: Truth = Truth.FALSE
     matched: Truth = Truth.TRUE
     doubtful: frozenset[str] = frozenset()
+    words: Words | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +138,7 @@ Timing = Ever | Now | During | Since | Until
 class Exemption:
     """What belongs to the trial itself and does not count: facts linked to its study, or in its name.
 
-    ``after``: an anchor on or after which every such fact is the trial's own (rule of TIL-E08); empty for none.
+    ``after``: an anchor on or after which every such fact is the trial's own, as is its harvest; empty for none.
     """
 
     after: str = ""
@@ -189,6 +191,8 @@ class Latest:
     """(concept, flag): a result of such a test is used, and flagged."""
     doubted_by: Words | None = None
     """Words of a result's notes that make it doubtful (clumped platelets)."""
+    retests: int | None = None
+    """How many further results in the window the protocol permits; more are flagged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -449,7 +453,7 @@ class AtLeast:
 
 @dataclass(frozen=True, slots=True)
 class Agree:
-    """Both or neither: one side alone is a question, flagged ``flag`` (TIL-E09's literal and)."""
+    """Both or neither: one side alone is a question, flagged ``flag`` (a literal reading of "and")."""
 
     rules: tuple[Rule, ...]
     flag: str

@@ -33,6 +33,8 @@ def screen(
 
     Pure: the same record, trial, day and anchors give the same decision, whoever else is screened.
     """
+    if trial.takes_preliminary:
+        record = record.with_preliminary()
     chart = Chart(
         record, on, on, dict(anchors or {}), vocabulary, trial.rules, trial.names, trial.closed_from_days
     )  # fmt: skip

@@ -28,7 +28,7 @@ class Atom:
 
 @dataclass(frozen=True, slots=True)
 class Criterion:
-    """One line of the protocol. ``each`` names the atom whose facts are put to the formula one by one (TIL-E02)."""
+    """One line of the protocol. ``each`` names the atom whose facts are put to the formula one by one."""
 
     id: str
     role: Role
@@ -49,6 +49,7 @@ class Trial:
     names: frozenset[str] = frozenset()
     parameters: Mapping[str, str] = field(default_factory=dict)
     closed_from_days: int | None = None
+    takes_preliminary: bool = False
 
     @property
     def id(self) -> str:

@@ -87,6 +87,9 @@ class Analyte:
     whole: frozenset[str] = frozenset()
     prefixes: tuple[str, ...] = ()
     steps: Fraction | None = None
+    less_than: str = ""
+    """The concept that has to be greater in the same resource (a diastolic pressure lies below its systolic one)."""
+    more_than: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,10 +28,15 @@ STATUS_WRITTEN_EXTENSION: Final = f"{HOME}/status-written"
 """On our ResearchSubject: the status that the machine wrote. Whoever else changes the status leaves it behind."""
 CONTENT_WRITTEN_EXTENSION: Final = f"{HOME}/content-written"
 """On our ResearchStudy: a hash of what the machine wrote, which no longer fits once a person has changed something."""
+RETRACTED_EXTENSION: Final = f"{HOME}/retracted"
+"""On our Observation that was taken back: the reason that a person gave."""
 STUDY_EXTENSION: Final = "http://hl7.org/fhir/StructureDefinition/workflow-researchStudy"
 
 MACHINE_STATUSES: Final = frozenset({"candidate", "potential-candidate"})
 """The only states of a ResearchSubject that the machine writes (rule R16)."""
+
+RETRACTED_STATUS: Final = "not-registered"
+"""What `retract` makes of a candidate that no person touched: R4 has no entered-in-error for a ResearchSubject."""
 
 _SCHEME = "fhir-screen/1"
 _SEPARATOR = "\x1f"
@@ -93,7 +98,9 @@ def is_own(resource: Json) -> bool:
     """
     if not (is_managed(resource) or _has_own_identifier(resource)):
         return False
-    return resource.get("resourceType") != "ResearchSubject" or resource.get("status") in MACHINE_STATUSES
+    return resource.get("resourceType") != "ResearchSubject" or resource.get("status") in (
+        MACHINE_STATUSES | {RETRACTED_STATUS}
+    )
 
 
 def is_managed(resource: Json) -> bool:

@@ -6,17 +6,22 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
+from urllib.parse import urlsplit
 
-from fhir_screen.errors import FhirScreenError
+from fhir_screen.errors import FhirScreenError, PreflightError
 from fhir_screen.fhir.identity import HOME, MANAGED, TAG_SYSTEM
 from fhir_screen.fhir.search import Capabilities
-from fhir_screen.fhir.server import Access, FhirServer, SearchFailed, WriteFailed
+from fhir_screen.fhir.server import Access, FhirServer, SearchFailed
 
 WRITTEN: Final = ("Device", "ResearchStudy", "Observation", "Provenance", "ResearchSubject")
 """What a night writes, in the order in which a transaction refers to it."""
 
 CLOCK_WARNING, CLOCK_FAILURE = timedelta(seconds=30), timedelta(minutes=4)
+PAGES_TRIED: Final = 3
+
+_LOCAL: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+_ELSEWHERE: Final = "write into a folder or another server: --write-to"
 
 
 class Mark(StrEnum):
@@ -29,12 +34,21 @@ class Mark(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One finding: what was looked at, what was found, and what to do where that is not well."""
+    """One finding: what was looked at, what was found, and what to do where that is not well.
+
+    ``code`` is the exit code (contract) of a check that failed; 0 where it did not.
+    """
 
     name: str
     mark: Mark
     found: str
     remedy: str = ""
+    code: int = 0
+
+    @staticmethod
+    def failed(name: str, trouble: FhirScreenError) -> Check:
+        found = f"{trouble.where}: {trouble.what}" if trouble.where else trouble.what
+        return Check(name, Mark.FAILED, found, trouble.remedy, trouble.exit_code)
 
 
 class Probe(StrEnum):
@@ -45,53 +59,84 @@ class Probe(StrEnum):
 
 
 def examine(access: Access, kinds: Iterable[str], now: datetime, probe: Probe = Probe.READ_ONLY) -> Iterator[Check]:
-    """Checks a server, the cheapest first; stops where nothing more can be asked. Changes nothing but for WRITE."""
-    secure = access.base.startswith("https://")
-    local = "127.0.0.1" in access.base or "localhost" in access.base
-    yield Check(
-        "address", Mark.OK if secure or local else Mark.WARNING, access.base,
-        "" if secure or local else "use https: health records go over plain http",
-    )  # fmt: skip
-    for words in access.warnings:
-        yield Check("secrets", Mark.WARNING, words, "chmod 600 the file")
-    with FhirServer(access) as server:
-        try:
+    """Checks a server that is read from, the cheapest question first; stops where nothing more can be asked.
+
+    Changes nothing but for WRITE. ``kinds`` are the resource types that the criteria look at.
+    """
+    try:
+        with FhirServer(access) as server:
+            yield _address(server)
+            yield from (Check("secrets", Mark.WARNING, words, "chmod 600 FILE") for words in access.warnings)
             stated = server.capabilities()
-        except FhirScreenError as trouble:
-            yield Check("metadata", Mark.FAILED, trouble.what, trouble.remedy)
-            return
-        software = f"{stated.software} {stated.software_version}".strip() or "software not named"
-        yield Check("FHIR", Mark.OK, f"{stated.fhir_version}, {software}")
-        yield _clock(server, now)
-        yield from _reading(server, stated, sorted({"Patient", *kinds}))
-        yield _strictness(server)
-        yield _paging(server)
-        yield from _writing(server, stated, probe)
+            yield from _statement(server, stated)
+            yield _let_in(server)
+            yield from _reading(server, stated, sorted(set(kinds) - {"Patient"}))
+            yield _strictness(server)
+            yield _paging(server)
+            yield _clock(server, now)
+            yield from _writing(server, stated, probe)
+    except FhirScreenError as trouble:
+        yield Check.failed("server", trouble)
 
 
-def _clock(server: FhirServer, now: datetime) -> Check:
-    theirs = server.clock()
-    if theirs is None:
-        return Check("clock", Mark.WARNING, "the server does not tell its time")
-    apart = abs(theirs - now)
-    mark = Mark.OK if apart < CLOCK_WARNING else Mark.WARNING if apart < CLOCK_FAILURE else Mark.FAILED
-    remedy = "" if mark is Mark.OK else "set both clocks by NTP: windows and tokens depend on them"
-    return Check("clock", mark, f"{round(apart.total_seconds())} s apart", remedy)
+def examine_destination(access: Access, probe: Probe) -> Iterator[Check]:
+    """Checks a server that is only written to."""
+    try:
+        with FhirServer(access) as server:
+            stated = server.capabilities()
+            yield Check("write to", Mark.OK, f"{server.base}, {_software(stated)}")
+            yield from _writing(server, stated, probe)
+    except FhirScreenError as trouble:
+        yield Check.failed("write to", trouble)
+
+
+def _address(server: FhirServer) -> Check:
+    url = urlsplit(server.base)
+    if url.scheme == "https" or url.hostname in _LOCAL:
+        return Check("address", Mark.OK, server.base)
+    return Check("address", Mark.WARNING, server.base, "use https: health records go over plain http")
+
+
+def _statement(server: FhirServer, stated: Capabilities) -> Iterator[Check]:
+    if server.base.startswith("https://"):
+        yield Check("TLS", Mark.OK, "the certificate holds")
+    yield Check("FHIR", Mark.OK, f"{stated.fhir_version}, {_software(stated)}")
+
+
+def _software(stated: Capabilities) -> str:
+    return f"{stated.software} {stated.software_version}".strip() or "software not named"
+
+
+def _let_in(server: FhirServer) -> Check:
+    """A CapabilityStatement is often open to all; only a question about patients shows whether we are let in."""
+    try:
+        found = next(server.search("Patient", [("_count", "1")]), None)
+    except SearchFailed as failed:
+        return Check("authorization", Mark.FAILED, failed.detail, _scope("Patient"), PreflightError.exit_code)
+    if found is None:
+        return Check(
+            "authorization", Mark.WARNING, "let in, but no Patient can be seen", "is this the right server and scope?"
+        )
+    return Check("authorization", Mark.OK, "let in; patients can be searched")
+
+
+def _scope(kind: str) -> str:
+    return f"ask for reading and searching of {kind}, such as the scope system/{kind}.rs"
 
 
 def _reading(server: FhirServer, stated: Capabilities, kinds: Iterable[str]) -> Iterator[Check]:
     for kind in kinds:
+        name = f"read {kind}"
         if not stated.searches(kind):
-            yield Check(
-                f"read {kind}", Mark.WARNING, "the server does not offer it",
-                "criteria that need it stay unknown (incomplete-fetch)",
-            )  # fmt: skip
+            lost = "criteria that need it stay unknown (incomplete-fetch)"
+            yield Check(name, Mark.WARNING, "the server does not offer it", lost)
             continue
         try:
             next(server.search(kind, [("_count", "1")]), None)
-            yield Check(f"read {kind}", Mark.OK, "searchable")
         except SearchFailed as failed:
-            yield Check(f"read {kind}", Mark.FAILED, failed.detail, "grant this client reading and searching of the type")
+            yield Check(name, Mark.WARNING, failed.detail, f"{_scope(kind)}; until then what needs it stays unknown")
+        else:
+            yield Check(name, Mark.OK, "searchable")
 
 
 def _strictness(server: FhirServer) -> Check:
@@ -100,16 +145,32 @@ def _strictness(server: FhirServer) -> Check:
         next(server.search("Patient", [("no-such-parameter", "1"), ("_count", "1")]), None)
     except SearchFailed:
         return Check("strict search", Mark.OK, "an unknown parameter is refused")
-    return Check("strict search", Mark.WARNING, "an unknown parameter is ignored", "nothing to do: every answer is filtered here too")
+    calm = "nothing to do: every answer is filtered here too, it only takes longer"
+    return Check("strict search", Mark.WARNING, "an unknown parameter is ignored", calm)
 
 
 def _paging(server: FhirServer) -> Check:
     try:
         found = server.search("Patient", [("_count", "1")])
-        seen = sum(1 for _, _ in zip(range(3), found, strict=False))
+        seen = sum(1 for _, _ in zip(range(PAGES_TRIED), found, strict=False))
     except SearchFailed as failed:
-        return Check("paging", Mark.FAILED, failed.detail, "the next link of a search has to work, and stay on this address")
-    return Check("paging", Mark.OK, f"{seen} pages followed" if seen > 1 else "only one page to follow")
+        remedy = "the next link of a search has to work, and to stay on this address"
+        return Check("paging", Mark.FAILED, failed.detail, remedy, PreflightError.exit_code)
+    return Check("paging", Mark.OK, "the next link works" if seen > 1 else "there was no second page to ask for")
+
+
+def _clock(server: FhirServer, now: datetime) -> Check:
+    theirs = server.clock()
+    if theirs is None:
+        return Check("clock", Mark.WARNING, "the server does not tell its time", "look at its clock by hand")
+    apart = abs(theirs - now)
+    words = f"{round(apart.total_seconds())} s apart"
+    if apart < CLOCK_WARNING:
+        return Check("clock", Mark.OK, words)
+    remedy = "set both clocks by NTP: windows of days and tokens depend on them"
+    if apart < CLOCK_FAILURE:
+        return Check("clock", Mark.WARNING, words, remedy)
+    return Check("clock", Mark.FAILED, words, remedy, PreflightError.exit_code)
 
 
 def _writing(server: FhirServer, stated: Capabilities, probe: Probe) -> Iterator[Check]:
@@ -117,30 +178,41 @@ def _writing(server: FhirServer, stated: Capabilities, probe: Probe) -> Iterator
         yield _tried(server)
         return
     if stated.types and not stated.transaction:
-        yield Check("write", Mark.WARNING, "no transactions are offered", "write into a folder or another server: --write-to")
-    for kind in WRITTEN:
-        offer = stated.types.get(kind)
-        able = not stated.types or (offer is not None and {"create", "update"} <= (offer.interactions or {"create", "update"}))
-        remedy = "" if able else "write into a folder or another server: --write-to"
-        yield Check(f"write {kind}", Mark.OK if able else Mark.WARNING, "offered" if able else "not offered", remedy)
+        yield Check("write", Mark.WARNING, "no transactions are offered", _ELSEWHERE)
+    missing = [kind for kind in WRITTEN if not _offers_writing(stated, kind)]
+    if missing:
+        yield Check(
+            "write", Mark.WARNING, f"not offered for {', '.join(missing)}", f"{_ELSEWHERE}; or try --probe-write"
+        )
+    elif not stated.types or stated.transaction:
+        yield Check("write", Mark.OK, f"{', '.join(WRITTEN)} are offered; --probe-write tries it")
+
+
+def _offers_writing(stated: Capabilities, kind: str) -> bool:
+    """Silence on interactions is no refusal, nor is silence on types."""
+    offer = stated.types.get(kind)
+    if not stated.types or offer is None:
+        return not stated.types
+    return not offer.interactions or {"create", "update"} & set(offer.interactions) != set()
 
 
 def _tried(server: FhirServer) -> Check:
-    """Creates one tagged Basic resource and removes it again."""
+    """Creates one tagged Basic resource and removes it again, the way in which a night writes: by transaction."""
     reference = "Basic/fs-probe"
-    resource: dict[str, object] = {
-        "resourceType": "Basic", "id": "fs-probe",
+    resource: dict[str, Any] = {
+        "resourceType": "Basic",
+        "id": "fs-probe",
         "meta": {"tag": [{"system": TAG_SYSTEM, "code": MANAGED}]},
         "code": {"coding": [{"system": f"{HOME}/code", "code": "write-probe"}]},
-    }  # fmt: skip
+    }
     try:
-        server.transaction(_one({"method": "PUT", "url": reference}, resource))
-        server.transaction(_one({"method": "DELETE", "url": reference}))
-    except WriteFailed as failed:
-        return Check("write probe", Mark.FAILED, failed.what, "grant this client writing, or use --write-to")
-    return Check("write probe", Mark.OK, "one tagged resource was created and removed")
+        server.transaction(_one({"resource": resource, "request": {"method": "PUT", "url": reference}}))
+        server.transaction(_one({"request": {"method": "DELETE", "url": reference}}))
+    except FhirScreenError as failed:
+        remedy = "grant this client writing by transaction (and deleting, for the probe), or use --write-to"
+        return Check("write probe", Mark.FAILED, failed.what, remedy, PreflightError.exit_code)
+    return Check("write probe", Mark.OK, "one tagged Basic resource was created and removed")
 
 
-def _one(request: dict[str, str], resource: dict[str, object] | None = None) -> dict[str, object]:
-    entry: dict[str, object] = {"request": request} | ({"resource": resource} if resource else {})
+def _one(entry: dict[str, Any]) -> dict[str, Any]:
     return {"resourceType": "Bundle", "type": "transaction", "entry": [entry]}

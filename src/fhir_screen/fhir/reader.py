@@ -130,9 +130,10 @@ def _person(patient: Json, shape: PersonShape, zone: tzinfo) -> Person:
 
     death = found(shape.death)
     own_id = string(patient.get("id"))
+    sexes = [value.lower().removesuffix("-typical") for value in found(shape.sex) if string(value)]
     return Person(
         born=day(shape.born),
-        sex=next((value.lower() for value in found(shape.sex) if string(value)), None),
+        sex=next((sex for sex in sexes if sex in ("male", "female")), next(iter(sexes), None)),
         died=Truth.of(True in found(shape.died) or bool(death)),
         death=day(shape.death),
         source=f"Patient/{own_id}" if own_id else "",

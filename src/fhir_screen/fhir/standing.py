@@ -19,6 +19,7 @@ from fhir_screen.errors import SafetyStop
 from fhir_screen.fhir.identity import (
     DECISION_EXTENSION,
     RESULT_IDENTIFIER,
+    RETRACTED_EXTENSION,
     STATUS_WRITTEN_EXTENSION,
     Identity,
     carries,
@@ -91,6 +92,8 @@ def held(decision: Decision, site: str, ground: Ground) -> Held:
     """What stands for this decision. Raises DuplicateIdentity where two resources claim to be ours."""
     result, result_reasons = _result(decision, site, ground)
     subject, whose, subject_reasons = _subject(decision, site, ground)
+    if whose is SubjectStanding.OURS and _stays_retracted(result, decision):
+        whose, subject_reasons = SubjectStanding.HUMAN, (_RETRACTED,)
     standing = Standing(
         digest=extension_value(result, DECISION_EXTENSION) if result is not None else None,
         observation_human=bool(result_reasons),
@@ -158,11 +161,25 @@ def _result(decision: Decision, site: str, ground: Ground) -> tuple[Json | None,
         return resource, ("our Observation belongs to another patient now",)
     if not is_managed(resource):
         return resource, ("our mark was taken off the Observation",)
-    if resource.get("status") != "preliminary":
+    if resource.get("status") != "preliminary" and not _is_retracted(resource):
         return resource, (f"the Observation is {resource.get('status')}",)
     if extension_value(resource, DECISION_EXTENSION) is None:
         return resource, ("the Observation was saved by somebody who dropped its decision",)
     return resource, ()
+
+
+_RETRACTED: Final = "the decision was retracted, and is still the same"
+
+
+def _is_retracted(result: Json) -> bool:
+    """Whether `retract` took it back: another decision is said anew, the same one is not repeated."""
+    return result.get("status") == "entered-in-error" and extension_value(result, RETRACTED_EXTENSION) is not None
+
+
+def _stays_retracted(result: Json | None, decision: Decision) -> bool:
+    if result is None or not _is_retracted(result):
+        return False
+    return extension_value(result, DECISION_EXTENSION) == decision.digest
 
 
 def _subject(decision: Decision, site: str, ground: Ground) -> tuple[Json | None, SubjectStanding, tuple[str, ...]]:

@@ -72,6 +72,8 @@ class AnalyteDoc(Doc):
     whole: Names = ()
     steps: str = ""
     prefixes: Names = ()
+    less_than: str = ""
+    more_than: str = ""
 
 
 class AnalytesDoc(Doc):
@@ -213,6 +215,8 @@ class WhereDoc(Doc):
     matched: Literal["yes", "no", "unknown"] = "yes"
     doubtful: Names = ()
     """Concepts whose facts are unknown where the coding is missing."""
+    words: str = ""
+    """A coding that nobody listed is a doubt only if it hits this list of words."""
 
 
 class LinkDoc(Doc):
@@ -301,6 +305,7 @@ class LatestDoc(SelectorDoc):
     same_day: str = ""
     flags: dict[str, str] = {}
     doubted_by: str = ""
+    retests: str = ""
     analyte: str = ""
 
 
@@ -537,8 +542,8 @@ class SiteDoc(Doc):
     token_file: str = ""
     studies: Names = ()
     system_aliases: dict[str, Names] = {}
-    codes: tuple[LocalCodeDoc, ...] = ()
-    units: dict[str, Names] = {}
+    codes: Annotated[tuple[LocalCodeDoc, ...], BeforeValidator(lambda value: value or ())] = ()
+    units: Annotated[dict[str, Names], BeforeValidator(lambda value: value or {})] = {}
     resources: dict[str, Any] = {}
     upper_limits: tuple[UpperLimitDoc, ...] = ()
     parameters: dict[str, str] = {}

@@ -197,7 +197,7 @@ def _trial(
     depth = parameters.get("closed_world_min_depth_days", "unset")
     return Trial(
         identity, doc.population, criteria, _zone(doc.time_zone, document), frozenset({doc.trial.id, *doc.trial.names}),
-        parameters, int(depth) if depth.isdigit() else None,
+        parameters, int(depth) if depth.isdigit() else None, parameters.get("use_preliminary") == "true",
     )  # fmt: skip
 
 

@@ -110,34 +110,51 @@ def _every(value: Any) -> Iterator[Any]:
 
 
 def _slice(tree: Any) -> Step:
+    if tree.step == 0:
+        raise PathError("a slice has to step forward or back")
     cut = slice(tree.start, tree.end, tree.step)
 
     def step(value: Any) -> Iterator[Any]:
         if isinstance(value, list):
             yield from value[cut]
-        elif isinstance(value, dict):
-            yield value
 
     return step
 
 
 def _filter(tree: Any) -> Step:
+    if not all(_is_plain(expression) for expression in tree.expressions):
+        raise PathError("only equality with a value is allowed in a filter")
     tests = [(_steps(e.target), e.op, e.value) for e in tree.expressions]
-    if any(op not in ("=", "==", None) for _, op, _ in tests):
-        raise PathError("only equality is allowed in a filter")
 
     def holds(item: Any) -> bool:
         return all(_meets(item, steps, op, wanted) for steps, op, wanted in tests)
 
     def step(value: Any) -> Iterator[Any]:
-        if isinstance(value, list):
-            yield from (item for item in value if holds(item))
+        items = value if isinstance(value, list) else value.values() if isinstance(value, dict) else ()
+        yield from (item for item in items if holds(item))
 
     return step
+
+
+def _is_plain(expression: Any) -> bool:
+    """`@.path == value`, or `@.path` alone; no other place of the document may be looked at."""
+    if type(expression).__name__ != "Expression" or expression.op not in ("=", "==", None):
+        return False
+    target = expression.target
+    while type(target).__name__ == "Child":
+        target = target.left
+    return type(target).__name__ == "This" and isinstance(expression.value, str | int | float | None)
 
 
 def _meets(item: Any, steps: Sequence[Step], op: str | None, wanted: Any) -> bool:
     found = [item]
     for step in steps:
         found = [value for one in found for value in step(one)]
-    return bool(found) if op is None else any(value == wanted for value in found)
+    return bool(found) if op is None else any(_equal(value, wanted) for value in found)
+
+
+def _equal(value: Any, wanted: Any) -> bool:
+    """A boolean is no number: true is not 1."""
+    if isinstance(value, bool) or isinstance(wanted, bool):
+        return value is wanted
+    return bool(value == wanted)

@@ -157,7 +157,7 @@ def selector(scope: Scope, doc: docs.SelectorDoc) -> core.Selector:
         raise scope.error("what to find, and in which resource types, is not said", "add `find:` or `in:`")
     where = tuple(
         core.Where(facet, concepts(scope.at("where", facet), w.is_), _truth(w.missing), _truth(w.otherwise), _truth(w.matched),
-                   concepts(scope.at("where", facet, "doubtful"), w.doubtful))
+                   concepts(scope.at("where", facet, "doubtful"), w.doubtful), _words(scope.at("where", facet), w.words))
         for facet, w in doc.where.items()
     )
     links = tuple(
@@ -319,8 +319,14 @@ def _latest(scope: Scope, doc: docs.LatestDoc) -> core.Latest:
     return core.Latest(
         select, _analyte(scope, doc.analyte, select), length(scope.at("valid_for"), doc.valid_for) if doc.valid_for else None,
         _anchor(scope.at("before"), doc.before), doc.near, doc.same_day == "yes", tuple(doc.flags.items()),
-        _words(scope.at("doubted_by"), doc.doubted_by),
+        _words(scope.at("doubted_by"), doc.doubted_by), _count(scope.at("retests"), doc.retests),
     )  # fmt: skip
+
+
+def _count(scope: Scope, text: str) -> int | None:
+    if text and not text.isdigit():
+        raise scope.error(f"{text!r} is not a number of times", "write e.g. 2")
+    return int(text) if text else None
 
 
 def _largest(scope: Scope, doc: docs.LargestDoc) -> core.Largest:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from pydantic import BaseModel
@@ -29,6 +29,7 @@ _TEXT: Final = {"type": "string"}
 _TEXTS: Final = {"anyOf": [_TEXT, {"type": "array", "items": _TEXT}]}
 _RULE: Final = {"$ref": "#/$defs/rule"}
 _RULES: Final = {"type": "array", "items": _RULE, "minItems": 1}
+_PARAMETER: Final = {"type": "string", "pattern": r"^\$\w+$"}
 _AMOUNT: Final = {"$ref": "#/$defs/amount"}
 
 VERBS: Final[Mapping[str, type[BaseModel] | Schema]] = {
@@ -53,7 +54,7 @@ VERBS: Final[Mapping[str, type[BaseModel] | Schema]] = {
     "applies_when": docs.AppliesWhenDoc,
     "flagged": docs.FlaggedDoc,
     "review": docs.BecauseDoc,
-    "doubt": docs.BecauseDoc,
+    "doubt": docs.DoubtDoc,
     "choose": docs.ChooseDoc,
     "use": docs.UseDoc,
     "atom": _TEXT,
@@ -82,11 +83,9 @@ def json_schema(name: str) -> Schema:
 
     It is kinder than `load`, which alone knows concepts, units and atoms: what it marks is surely wrong.
     """
-    models = [DOCUMENTS[name], *(shape for shape in (*VERBS.values(), *AMOUNTS.values()) if isinstance(shape, type))]
-    _, whole = models_json_schema(
-        [(model, "validation") for model in dict.fromkeys(models)], by_alias=True, schema_generator=_AsWritten
-    )
-    named: Schema = whole["$defs"]
+    language = [shape for shape in (*VERBS.values(), *AMOUNTS.values()) if isinstance(shape, type)]
+    own = _defined([DOCUMENTS[name]])
+    named = {key: _with_parameters(shape) for key, shape in _defined(language).items()} | own
     named["rule"] = {"anyOf": [_TEXT, *(_keyed(verb, shape) for verb, shape in VERBS.items())]}
     named["amount"] = {"anyOf": [_keyed(kind, shape) for kind, shape in AMOUNTS.items()]}
     written: Schema = _as_yaml_is_written(
@@ -98,6 +97,21 @@ def json_schema(name: str) -> Schema:
         }
     )
     return written
+
+
+def _defined(models: Iterable[type[BaseModel]]) -> Schema:
+    """The schemas of models and of all that they are made of, by name."""
+    _, whole = models_json_schema(
+        [(model, "validation") for model in dict.fromkeys(models)], by_alias=True, schema_generator=_AsWritten
+    )
+    defined: Schema = whole["$defs"]
+    return defined
+
+
+def _with_parameters(shape: Schema) -> Schema:
+    """A rule may have `$name` wherever it has a value."""
+    values = shape.get("properties", {}).items()
+    return {**shape, "properties": {key: {"anyOf": [value, _PARAMETER]} for key, value in values}}
 
 
 class _AsWritten(GenerateJsonSchema):
@@ -139,6 +153,6 @@ def _as_yaml_is_written(node: Any) -> Any:
         return {**{k: v for k, v in made.items() if k not in ("const", "type")}, "enum": [*listed, *truths]}
     if made.get("type") == "integer":
         return {**made, "type": ["integer", "string"]}
-    if made.get("type") == "string":
+    if made.get("type") == "string" and "pattern" not in made:
         return {**made, "type": ["string", "number", "boolean", "null"]}
     return made

@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from fhir_screen.core.decision import AtomClass, Decision, Effect
+from fhir_screen.core.decision import AtomClass, AtomResult, Decision, Effect
+from fhir_screen.core.facts import PatientRecord
+from fhir_screen.core.rules import Selector
+from fhir_screen.core.trials import Atom, Trial
 from fhir_screen.core.truth import Reason, Truth
+from fhir_screen.mapping.walk import selectors
 
-_UNSEEN = {Reason.NO_DATA, Reason.ANCHOR_MISSING, Reason.MANUAL, Reason.INCOMPLETE_FETCH}
-_OLD = {Reason.STALE}
-
-
-@dataclass(slots=True)
-class _Tally:
-    text: str
-    atom_class: str
-    any_data: int = 0
-    fresh: int = 0
-    usable: int = 0
-    true: int = 0
-    false: int = 0
+_NOT_FRESH = {Reason.STALE, Reason.NO_DATA, Reason.ANCHOR_MISSING, Reason.INCOMPLETE_FETCH}
 
 
 @dataclass(frozen=True, slots=True)
 class AtomCoverage:
-    """Counts of patients: with any record that the atom looked at, with one in date, with one that decided it."""
+    """Counts of patients. ``any_data``: some record that the atom looks at; ``fresh``: and none says that it is too old;
+    ``usable``: and it decided. ``unknown`` counts why it did not; ``not_applicable`` whom the atom is not about.
+    """
 
     id: str
     text: str
@@ -36,6 +31,12 @@ class AtomCoverage:
     usable: int
     true: int
     false: int
+    not_applicable: int
+    unknown: Mapping[str, int]
+
+    @property
+    def manual(self) -> bool:
+        return self.atom_class == AtomClass.MANUAL.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,51 +53,89 @@ class CriterionCoverage:
 
 @dataclass(frozen=True, slots=True)
 class TrialCoverage:
+    """``deceased`` of the ``patients`` are kept out whatever the criteria say."""
+
     trial: str
+    title: str
     patients: int
+    deceased: int
     criteria: tuple[CriterionCoverage, ...]
 
 
-def coverage(decisions: Iterable[Decision]) -> tuple[TrialCoverage, ...]:
-    by_trial: dict[str, list[Decision]] = {}
-    for decision in decisions:
-        by_trial.setdefault(decision.trial.id, []).append(decision)
-    return tuple(_of_trial(trial, found) for trial, found in sorted(by_trial.items()))
+@dataclass(slots=True)
+class _Atom:
+    counts: Counter[str] = field(default_factory=Counter)
+    unknown: Counter[str] = field(default_factory=Counter)
+
+    def add(self, atom: AtomResult, there: bool) -> None:  # noqa: FBT001 - what is counted
+        answer = atom.answer
+        decided = answer.truth in (Truth.TRUE, Truth.FALSE)
+        self.counts["any"] += there
+        self.counts["fresh"] += there and answer.reason not in _NOT_FRESH
+        self.counts["usable"] += there and decided
+        self.counts["true"] += answer.truth is Truth.TRUE
+        self.counts["false"] += answer.truth is Truth.FALSE
+        self.counts["not-applicable"] += answer.truth is None
+        if answer.truth is Truth.UNKNOWN and answer.reason is not None:
+            self.unknown[answer.reason.value] += 1
 
 
-def _of_trial(trial: str, decisions: list[Decision]) -> TrialCoverage:
-    tallies: dict[str, _Tally] = {}
-    for decision in decisions:
+@dataclass(slots=True)
+class _Trial:
+    patients: int = 0
+    deceased: int = 0
+    blocks: Counter[str] = field(default_factory=Counter)
+    alone: Counter[str] = field(default_factory=Counter)
+    undetermined: Counter[str] = field(default_factory=Counter)
+    atoms: dict[str, _Atom] = field(default_factory=dict)
+
+    def add(self, record: PatientRecord, decision: Decision, looked_at: Mapping[str, tuple[Selector, ...]]) -> None:
+        self.patients += 1
+        self.deceased += decision.blocked_by is not None
+        keepers = [criterion.id for criterion in decision.criteria if criterion.effect is Effect.BLOCKS]
+        self.blocks.update(keepers)
+        if len(keepers) == 1 and decision.blocked_by is None:
+            self.alone.update(keepers)
         for criterion in decision.criteria:
+            self.undetermined[criterion.id] += criterion.effect is Effect.UNDETERMINED
             for atom in criterion.atoms:
-                tally = tallies.setdefault(atom.id, _Tally(atom.text, atom.atom_class.value))
-                answer = atom.answer
-                if atom.atom_class is AtomClass.MANUAL:
-                    continue
-                seen = bool(answer.evidence) or answer.truth is Truth.TRUE
-                tally.any_data += seen
-                tally.fresh += seen and answer.reason not in _OLD | _UNSEEN
-                tally.usable += seen and answer.truth in (Truth.TRUE, Truth.FALSE)
-                tally.true += answer.truth is Truth.TRUE
-                tally.false += answer.truth is Truth.FALSE
-    keepers = [{c.id for c in d.criteria if c.effect is Effect.BLOCKS} for d in decisions]
+                there = bool(atom.answer.evidence) or any(_holds(record, one) for one in looked_at[atom.id])
+                self.atoms.setdefault(atom.id, _Atom()).add(atom, there)
+
+
+def coverage(screened: Iterable[tuple[PatientRecord, Decision]], trials: Iterable[Trial]) -> tuple[TrialCoverage, ...]:
+    """Counts over patients, one after the other; the result holds numbers alone, and no patient."""
+    known = sorted(trials, key=lambda trial: trial.id)
+    looked_at = {t.id: {a.id: tuple(selectors(a.rule)) for c in t.criteria for a in c.atoms} for t in known}
+    counted = {trial.id: _Trial() for trial in known}
+    for record, decision in screened:
+        counted[decision.trial.id].add(record, decision, looked_at[decision.trial.id])
+    return tuple(_of_trial(trial, counted[trial.id]) for trial in known)
+
+
+def _holds(record: PatientRecord, selector: Selector) -> bool:
+    """Whether a record has anything that this selector names by its code, however old."""
+    found = (fact for concept in selector.find for fact in record.by_concept.get(concept, ()))
+    return any(fact.kind in selector.kinds for fact in found)
+
+
+def _of_trial(trial: Trial, counted: _Trial) -> TrialCoverage:
     criteria = tuple(
         CriterionCoverage(
-            criterion.id,
-            criterion.text,
-            sum(criterion.id in kept for kept in keepers),
-            sum(kept == {criterion.id} for kept in keepers),
-            sum(c.effect is Effect.UNDETERMINED for d in decisions for c in d.criteria if c.id == criterion.id),
-            tuple(_frozen(a.id, tallies[a.id]) for a in criterion.atoms),
+            criterion.id, criterion.text, counted.blocks[criterion.id], counted.alone[criterion.id],
+            counted.undetermined[criterion.id],
+            tuple(_of_atom(atom, counted.atoms.get(atom.id, _Atom())) for atom in criterion.atoms),
         )
-        for criterion in decisions[0].criteria
-    )
-    return TrialCoverage(trial, len(decisions), criteria)
+        for criterion in trial.criteria
+    )  # fmt: skip
+    return TrialCoverage(trial.id, trial.identity.title, counted.patients, counted.deceased, criteria)
 
 
-def _frozen(id_: str, tally: _Tally) -> AtomCoverage:
+def _of_atom(atom: Atom, counted: _Atom) -> AtomCoverage:
+    n = counted.counts
     return AtomCoverage(
-        id_, tally.text, tally.atom_class, tally.any_data, tally.fresh, tally.usable, tally.true, tally.false
+        atom.id, atom.text, atom.atom_class.value, n["any"], n["fresh"], n["usable"], n["true"], n["false"],
+        n["not-applicable"], dict(sorted(counted.unknown.items(), key=lambda item: (-item[1], item[0]))),
     )  # fmt: skip
 
 
@@ -107,20 +146,22 @@ def as_json(found: Iterable[TrialCoverage]) -> Mapping[str, Any]:
             {
                 "trial": t.trial,
                 "patients": t.patients,
+                "deceased": t.deceased,
                 "criteria": [
                     {
                         "id": c.id, "blocks": c.blocks, "blocks_alone": c.alone, "undetermined": c.undetermined,
-                        "atoms": [
-                            {
-                                "id": a.id, "class": a.atom_class, "any_data": a.any_data, "fresh": a.fresh,
-                                "usable": a.usable, "true": a.true, "false": a.false,
-                            }
-                            for a in c.atoms
-                        ],
+                        "atoms": [_atom_json(a) for a in c.atoms],
                     }
                     for c in t.criteria
                 ],
             }
             for t in found
         ],
+    }  # fmt: skip
+
+
+def _atom_json(atom: AtomCoverage) -> Mapping[str, Any]:
+    return {
+        "id": atom.id, "class": atom.atom_class, "any_data": atom.any_data, "fresh": atom.fresh, "usable": atom.usable,
+        "true": atom.true, "false": atom.false, "not_applicable": atom.not_applicable, "unknown": dict(atom.unknown),
     }  # fmt: skip

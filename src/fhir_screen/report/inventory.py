@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
 
 from fhir_screen.core.facts import Fact, PatientRecord
+from fhir_screen.core.quantities import Quantity
 from fhir_screen.core.rules import Rule, Selector
 from fhir_screen.core.trials import Atom, Trial
+from fhir_screen.core.words import Words
 from fhir_screen.mapping.vocabulary import Terms
 from fhir_screen.mapping.walk import selectors
+
+UNDECIDED: Final = "NAME-IT"
+"""Stands where a person has to name a concept or a unit; no mapping has it, so a forgotten one is an error with a line."""
+
+_SHARED: Final = 2
+"""Words that somebody typed are shown where so many patients carry the same; of one patient alone they may be his."""
 
 
 @dataclass(frozen=True, slots=True)
 class UnknownCode:
-    """A code that no concept holds; ``count`` records of ``patients`` patients carry it and no code that is known."""
+    """A code that no concept holds; ``count`` records of ``patients`` patients carry it and no code that is known.
+
+    Without ``code`` it stands for records that have words alone. ``perhaps`` are concepts whose name is in the words.
+    """
 
     kind: str
     system: str
@@ -26,11 +37,12 @@ class UnknownCode:
     count: int
     patients: int
     atoms: tuple[str, ...] = ()
+    perhaps: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class UnknownUnit:
-    """A spelling of a unit that could not be read, with the concepts it came with."""
+    """A spelling of a unit that could not be read, and what it came with: concepts, or codes that are unknown too."""
 
     spelling: str
     concepts: tuple[str, ...]
@@ -44,70 +56,158 @@ class Inventory:
     units: tuple[UnknownUnit, ...]
 
 
-_Key = tuple[str, str, str, str]
+@dataclass(frozen=True, slots=True)
+class _Key:
+    kind: str
+    system: str
+    code: str
+    words: str = ""
+    """Only of records without a code."""
+    certain: bool = False
+    """The system is known, and says that the code is something else; worth a line only where its name says otherwise."""
+
+
+@dataclass(slots=True)
+class _Seen:
+    count: int = 0
+    carriers: set[str] = field(default_factory=set)
+    displays: Counter[str] = field(default_factory=Counter)
+    texts: dict[str, set[str]] = field(default_factory=dict)
+    units: Counter[str] = field(default_factory=Counter)
+    strange: Counter[str] = field(default_factory=Counter)
+    """Those of the units that cannot be read."""
+
+    def add(self, patient: str, display: str, fact: Fact, terms: Terms) -> None:
+        self.count += 1
+        self.carriers.add(patient)
+        if display:
+            self.displays[display] += 1
+        for text in fact.texts:
+            self.texts.setdefault(text, set()).add(patient)
+        if (quantity := _quantity(fact)) is not None and (unit := _spelling(quantity)):
+            self.units[unit] += 1
+        self.strange.update(_unknown_units(fact, terms))
+
+    @property
+    def display(self) -> str:
+        """The name that the coding itself gives, else typed words that several patients share."""
+        shared = Counter({text: len(who) for text, who in self.texts.items() if len(who) >= _SHARED})
+        return _first(self.displays) or _first(shared)
+
+    @property
+    def unit(self) -> str:
+        return _first(self.units)
+
+
+def _first(counted: Counter[str]) -> str:
+    return min(counted, key=lambda text: (-counted[text], text), default="")
 
 
 def inventory(records: Iterable[PatientRecord], trials: Iterable[Trial], terms: Terms) -> Inventory:
-    """Counts what is not understood; it holds no patient data, only codes, displays and units."""
-    counts: Counter[_Key] = Counter()
-    carriers: dict[_Key, set[str]] = {}
-    units: dict[_Key, str] = {}
+    """Counts what is not understood, of the resource types that some atom looks at.
+
+    It holds codes, displays and units, and no patient data: words that somebody typed only where patients share them.
+    """
+    watchers = list(_watchers(trials, terms))
+    kinds = frozenset[str]().union(*(watcher.selector.kinds for watcher in watchers))
+    seen: dict[_Key, _Seen] = {}
     spellings: Counter[str] = Counter()
     concepts: dict[str, set[str]] = {}
-    seen = 0
+    patients = 0
     for record in records:
-        seen += 1
+        patients += 1
         for fact in record.facts:
-            for key in _unknown_codes(fact):
-                counts[key] += 1
-                carriers.setdefault(key, set()).add(record.patient)
-                units.setdefault(key, _unit(fact))
-            if (spelling := _unknown_unit(fact, terms)) is not None:
-                spellings[spelling] += 1
-                concepts.setdefault(spelling, set()).update(fact.concepts & terms.analyte_of.keys())
-    watchers = list(_watchers(trials, terms))
-    codes = [
-        UnknownCode(*key, units[key], count, len(carriers[key]), _concerned(key, watchers)) for key, count in counts.items()
-    ]
+            if fact.kind not in kinds:
+                continue
+            for key, display in _unknown_codes(fact):
+                seen.setdefault(key, _Seen()).add(record.patient, display, fact, terms)
+            if measured := fact.concepts & terms.analyte_of.keys():
+                for spelling in _unknown_units(fact, terms):
+                    spellings[spelling] += 1
+                    concepts.setdefault(spelling, set()).update(measured)
+    entries = list(_entries(seen, watchers))
+    for entry, one in entries:
+        # A result whose code gets its meaning from this list needs its unit at once, not in a second round.
+        for spelling, count in one.strange.items() if entry.code and entry.atoms else ():
+            spellings[spelling] += count
+            concepts.setdefault(spelling, set()).add(entry.code)
+    codes = [entry for entry, _ in entries] + list(_words_alone(seen, watchers))
     return Inventory(
-        seen,
-        tuple(sorted(codes, key=lambda c: (not c.atoms, -c.count, c.kind, c.system, c.code, c.display))),
+        patients,
+        tuple(sorted(codes, key=lambda c: (-c.count, -c.patients, c.kind, c.system, c.code, c.display))),
         tuple(UnknownUnit(s, tuple(sorted(concepts[s])), n) for s, n in sorted(spellings.items(), key=lambda i: (-i[1], i[0]))),
     )
 
 
-def _unknown_codes(fact: Fact) -> Iterator[_Key]:
-    """Nothing, where some code of the statement is known or says that it is something else."""
-    if fact.concepts or fact.conclusive:
+def _unknown_codes(fact: Fact) -> Iterator[tuple[_Key, str]]:
+    """Nothing, where some code of the statement is known."""
+    if fact.concepts:
         return
-    coded = [c.code for c in fact.codings]
-    for code in coded:
-        yield (fact.kind, code.uri, code.code, code.display or (fact.texts[0] if fact.texts else ""))
-    if not coded and fact.texts:
-        yield (fact.kind, "", "", fact.texts[0])
+    for coding in fact.codings:
+        code = coding.code
+        yield _Key(fact.kind, code.uri, code.code, certain=fact.conclusive), code.display
+    if not fact.codings and fact.texts:
+        yield _Key(fact.kind, "", "", fact.texts[0]), ""
 
 
-def _unit(fact: Fact) -> str:
-    quantity = fact.value.quantity if fact.value else None
-    return (quantity.unit_text or quantity.unit_code or "") if quantity else ""
+def _entries(seen: Mapping[_Key, _Seen], watchers: Sequence[_Watcher]) -> Iterator[tuple[UnknownCode, _Seen]]:
+    """One entry a code, and one for words that patients share."""
+    for key, one in seen.items():
+        concern = _concern(key, one, watchers)
+        if (key.certain and not concern.atoms) or _his_own(key, one):
+            continue
+        display, carriers = key.words or one.display, len(one.carriers)
+        yield (
+            UnknownCode(
+                key.kind, key.system, key.code, display, one.unit, one.count, carriers, concern.atoms, concern.perhaps
+            ),
+            one,
+        )  # fmt: skip
 
 
-def _unknown_unit(fact: Fact, terms: Terms) -> str | None:
-    quantity = fact.value.quantity if fact.value else None
-    if quantity is None or not fact.concepts & terms.analyte_of.keys():
-        return None
-    if terms.vocabulary.units.ucum(quantity) is not None:
-        return None
+def _words_alone(seen: Mapping[_Key, _Seen], watchers: Sequence[_Watcher]) -> Iterator[UnknownCode]:
+    """One entry a resource type for all words that stand with one patient alone: how many, never which."""
+    alone: dict[str, list[tuple[_Seen, _Concern]]] = {}
+    for key, one in seen.items():
+        if _his_own(key, one):
+            alone.setdefault(key.kind, []).append((one, _concern(key, one, watchers)))
+    for kind, many in alone.items():
+        atoms = sorted({atom for _, concern in many for atom in concern.atoms})
+        patients = {patient for one, _ in many for patient in one.carriers}
+        yield UnknownCode(kind, "", "", "", "", sum(one.count for one, _ in many), len(patients), tuple(atoms))
+
+
+def _his_own(key: _Key, one: _Seen) -> bool:
+    return not key.code and len(one.carriers) < _SHARED
+
+
+def _quantity(fact: Fact) -> Quantity | None:
+    return fact.value.quantity if fact.value else None
+
+
+def _spelling(quantity: Quantity) -> str:
     return quantity.unit_text or quantity.unit_code or ""
+
+
+def _unknown_units(fact: Fact, terms: Terms) -> Iterator[str]:
+    quantity = _quantity(fact)
+    if quantity is not None and terms.vocabulary.units.ucum(quantity) is None:
+        yield _spelling(quantity)
 
 
 @dataclass(frozen=True, slots=True)
 class _Watcher:
-    """An atom's selector, with the words by which an uncoded record would concern it."""
+    """An atom's selector, with the names and the words by which an unknown record would concern it."""
 
     atom: str
     selector: Selector
-    labels: frozenset[str]
+    names: Mapping[str, Words]
+
+
+@dataclass(frozen=True, slots=True)
+class _Concern:
+    atoms: tuple[str, ...]
+    perhaps: tuple[str, ...]
 
 
 def _watchers(trials: Iterable[Trial], terms: Terms) -> Iterator[_Watcher]:
@@ -115,8 +215,8 @@ def _watchers(trials: Iterable[Trial], terms: Terms) -> Iterator[_Watcher]:
         for criterion in trial.criteria:
             for atom in criterion.atoms:
                 for selector in _selectors(atom):
-                    labels = frozenset(terms.vocabulary.labels[c].lower() for c in selector.find)
-                    yield _Watcher(atom.id, selector, labels)
+                    names = {c: Words.of([terms.vocabulary.labels[c]]) for c in sorted(selector.find)}
+                    yield _Watcher(atom.id, selector, names)
 
 
 def _selectors(atom: Atom) -> Iterator[Selector]:
@@ -125,44 +225,81 @@ def _selectors(atom: Atom) -> Iterator[Selector]:
         yield from selectors(rule)
 
 
-def _concerned(key: _Key, watchers: Iterable[_Watcher]) -> tuple[str, ...]:
-    """The atoms whose words are hit, or whose test bears this name."""
-    kind, _, _, display = key
-    text = display.lower()
-    return tuple(
-        sorted(
-            {
-                w.atom
-                for w in watchers
-                if kind in w.selector.kinds
-                and ((w.selector.words and w.selector.words.find([display])) or any(label in text for label in w.labels))
-            }
-        )
-    )
+def _concern(key: _Key, one: _Seen, watchers: Iterable[_Watcher]) -> _Concern:
+    """The atoms whose words are hit, or whose concepts have their name in the code, its display or its text."""
+    texts = [key.code, *one.displays, *one.texts]
+    atoms: set[str] = set()
+    perhaps: set[str] = set()
+    for watcher in watchers:
+        if key.kind not in watcher.selector.kinds:
+            continue
+        named = {concept for concept, name in watcher.names.items() if name.find(texts)}
+        words = None if key.certain else watcher.selector.words
+        if named or (words is not None and words.find(texts)):
+            atoms.add(watcher.atom)
+            perhaps |= named or (watcher.selector.find if len(watcher.selector.find) == 1 else set())
+    return _Concern(tuple(sorted(atoms)), tuple(sorted(perhaps)))
 
 
 def as_overlay(found: Inventory, most: int = 200) -> str:
-    """A site overlay to paste and correct: every entry is a comment until somebody names its concept."""
+    """A site overlay to paste and correct: every entry is a comment until somebody names its concept.
+
+    Of codes that seem to concern no atom at most ``most`` are listed.
+    """
+    coded = [entry for entry in found.codes if entry.code]
+    concerned = [entry for entry in coded if entry.atoms]
+    others = [entry for entry in coded if not entry.atoms]
     lines = [
-        "# What the mappings do not know, most frequent first. Name the concept (see mappings/concepts) or an equal code,",
-        "# take the # away, and give the file with --site. Entries that concern nobody may be left out.",
+        f"# What the mappings do not know in {_patients(found.patients)}, most frequent first. Write a concept",
+        f"# (mappings/concepts) for {UNDECIDED}, or `equals: SYSTEM|code` with a code that the mappings know, take the",
+        "# first # of the line away, and give the file with --site. Lines that stay comments do no harm.",
         "codes:",
     ]
-    for entry in found.codes[:most]:
-        if not entry.code:
-            continue
-        concern = f"; may concern {', '.join(entry.atoms)}" if entry.atoms else ""
-        unit = f", unit {entry.unit}" if entry.unit else ""
-        lines.append(f"  # {entry.count} x {entry.kind}{unit}{concern}")
-        lines.append(
-            f"  # - {{system: {_quoted(entry.system)}, code: {_quoted(entry.code)}, "
-            f"display: {_quoted(entry.display)}, concept: ?}}"
-        )
+    if concerned:
+        lines.append("  # --- may concern these trials")
+    lines += (line for entry in concerned for line in _code_lines(entry))
+    if others:
+        lines.append("  # --- nothing in their words says that they concern these trials")
+    lines += (line for entry in others[:most] for line in _code_lines(entry))
+    if len(others) > most:
+        lines.append(f"  # and {len(others) - most} more; --json has them all")
     lines.append("units:")
-    for unit_entry in found.units[:most]:
-        lines.append(f"  # {unit_entry.count} x with {', '.join(unit_entry.concepts)}")
-        lines.append(f"  # ?: [{_quoted(unit_entry.spelling)}]")
-    return "\n".join(lines) + "\n"
+    for unit in found.units:
+        lines.append(f"  # {unit.count} x with {', '.join(unit.concepts)}; the UCUM code, for example {_EXAMPLE}")
+        lines.append(f"  # {UNDECIDED}: [{_quoted(unit.spelling)}]")
+    return "\n".join([*lines, *_uncoded_lines(found)]) + "\n"
+
+
+_EXAMPLE: Final = "10*3/uL or g/dL"
+
+
+def _code_lines(entry: UnknownCode) -> Iterator[str]:
+    parts = [
+        f"{entry.count} x {entry.kind} of {_patients(entry.patients)}",
+        *([f"unit {_quoted(entry.unit)}"] if entry.unit else []),
+        *([f"may concern {', '.join(entry.atoms)}"] if entry.atoms else []),
+        *([f"perhaps {' or '.join(entry.perhaps)}"] if entry.perhaps else []),
+    ]
+    row = f"system: {_quoted(entry.system)}, code: {_quoted(entry.code)}, display: {_quoted(entry.display)}"
+    yield f"  # {'; '.join(parts)}"
+    if entry.system:
+        yield f"  # - {{{row}, concept: {UNDECIDED}}}"
+    else:
+        yield f"  # {_quoted(entry.code)} comes without a system: no overlay can name it, the source has to"
+
+
+def _uncoded_lines(found: Inventory) -> Iterator[str]:
+    uncoded = [entry for entry in found.codes if not entry.code]
+    if uncoded:
+        yield "# Records with words and no code, which no overlay can map; the word lists of the mappings watch over them:"
+    for entry in uncoded:
+        words = _quoted(entry.display) if entry.display else "in words that no two patients share"
+        concern = f"; may concern {', '.join(entry.atoms)}" if entry.atoms else ""
+        yield f"# {entry.count} x {entry.kind} of {_patients(entry.patients)}, {words}{concern}"
+
+
+def _patients(count: int) -> str:
+    return "1 patient" if count == 1 else f"{count} patients"
 
 
 def _quoted(text: str) -> str:
@@ -176,10 +313,9 @@ def as_json(found: Inventory) -> Mapping[str, object]:
         "codes": [
             {
                 "type": c.kind, "system": c.system, "code": c.code, "display": c.display, "unit": c.unit,
-                "count": c.count, "patients": c.patients, "atoms": list(c.atoms),
+                "count": c.count, "patients": c.patients, "atoms": list(c.atoms), "perhaps": list(c.perhaps),
             }
             for c in found.codes
         ],
         "units": [{"spelling": u.spelling, "concepts": list(u.concepts), "count": u.count} for u in found.units],
     }  # fmt: skip
-
