@@ -17,8 +17,8 @@ OUTCOMES = ("true", "false", "unknown", "not-applicable")
 
 HEAD = """# What the stories show
 
-Written by `python tests/case_table.py` from `tests/cases`; `tests/test_case_table.py` checks that it is current. A number says
-in how many patients an atom comes out so; `·` says that no story shows it.
+Written by `python tests/case_table.py` from `tests/cases`; `tests/test_case_table.py` checks that it is current.
+A number says in how many patients an atom comes out so; `·` says that no story shows it.
 """
 
 Shown = Mapping[str, Mapping[str, int]]
@@ -27,14 +27,14 @@ Shown = Mapping[str, Mapping[str, int]]
 def table(trials: Iterable[Trial], told: Iterable[Story]) -> str:
     """The whole document."""
     listed = list(told)
-    shown = _shown(listed)
+    counts = shown(listed)
     expected = sum(len(story.expect) for story in listed)
     files = len({story.file for story in listed})
     parts = [HEAD, f"{files} stories, {len(listed)} patients, {expected} expectations.\n"]
     for trial in trials:
         parts.append(f"## {trial.id}\n")
         parts.append("| atom | class | true | false | unknown | not applicable |\n|---|---|---|---|---|---|")
-        parts.append("\n".join(_row(atom_id, atom_class, shown) for atom_id, atom_class in _atoms(trial)) + "\n")
+        parts.append("\n".join(_row(atom_id, atom_class, counts) for atom_id, atom_class in _atoms(trial)) + "\n")
     return "\n".join(parts)
 
 
@@ -43,12 +43,13 @@ def _atoms(trial: Trial) -> Iterator[tuple[str, AtomClass]]:
         yield from ((atom.id, atom.atom_class) for atom in criterion.atoms)
 
 
-def _row(atom_id: str, atom_class: AtomClass, shown: Shown) -> str:
-    counts = shown.get(atom_id, {})
-    return f"| {atom_id} | {atom_class} | " + " | ".join(str(counts.get(outcome, "·")) for outcome in OUTCOMES) + " |"
+def _row(atom_id: str, atom_class: AtomClass, counts: Shown) -> str:
+    row = counts.get(atom_id, {})
+    return f"| {atom_id} | {atom_class} | " + " | ".join(str(row.get(outcome, "·")) for outcome in OUTCOMES) + " |"
 
 
-def _shown(told: Iterable[Story]) -> Shown:
+def shown(told: Iterable[Story]) -> Shown:
+    """How often each outcome of each atom and criterion is expected."""
     counts: dict[str, dict[str, int]] = {}
     for story in told:
         for key, wanted in story.expect.items():

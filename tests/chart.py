@@ -1,4 +1,4 @@
-"""What a short line of a story ("lab: hemoglobin 8.7 g/dL") is as a FHIR R4 resource; tests/cases/README.md is its manual."""
+"""What a short line of a story ("lab: hemoglobin 8.7 g/dL") is as a FHIR R4 resource (tests/cases/README.md)."""
 
 from __future__ import annotations
 
@@ -47,7 +47,8 @@ _AMOUNT = re.compile(r"(?P<comparator><=|>=|<|>)?\s*(?P<number>\d+(?:\.\d+)?)\s*
 _BETWEEN = re.compile(r"(?P<low>\d+(?:\.\d+)?)?-(?P<high>\d+(?:\.\d+)?)?")
 _DOSAGE = re.compile(
     r"(?P<dose>\d+(?:\.\d+)?) (?P<unit>\S+)"
-    r"(?:,? (?:(?P<times>once|twice|\d+ times) (?P<per>daily|weekly)|every (?P<count>\d+) (?P<period>hour|day|week)s?))?"
+    r"(?:,? (?:(?P<times>once|twice|\d+ times) (?P<per>daily|weekly)"
+    r"|every (?P<count>\d+) (?P<period>hour|day|week)s?))?"
     r"(?P<needed>,? as needed)?"
 )
 _PERIODS = {"hour": "h", "day": "d", "week": "wk", "daily": "d", "weekly": "wk"}
@@ -91,7 +92,13 @@ def _of(line: Line) -> list[Json]:
 
 
 def _about(kind: str, **elements: Any) -> Json:
-    subject = "patient" if kind in ("AllergyIntolerance", "Consent") else "individual" if kind == "ResearchSubject" else "subject"
+    subject = (
+        "patient"
+        if kind in ("AllergyIntolerance", "Consent")
+        else "individual"
+        if kind == "ResearchSubject"
+        else "subject"
+    )
     filled = {name: value for name, value in elements.items() if value not in (None, "", [], {})}
     return {"resourceType": kind, subject: {"reference": f"Patient/{PATIENT}"}, **filled}
 
@@ -100,7 +107,7 @@ def _about(kind: str, **elements: Any) -> Json:
 
 
 def _coding(text: str) -> Json:
-    """"LNC 718-7", "LNC 718-7 Hemoglobin", or a whole URI before the code."""
+    """ "LNC 718-7", "LNC 718-7 Hemoglobin", or a whole URI before the code."""
     system, _, rest = str(text).partition(" ")
     code, _, display = rest.partition(" ")
     uri = SYSTEMS.get(system, system)
@@ -151,7 +158,7 @@ def _number(text: str) -> int | float:
 
 
 def _quantity(text: str, unit_text: str = "") -> Json:
-    """"<= 8.7 g/dL" with its unit as UCUM code; ``unit_text`` instead where the site writes a unit and no code."""
+    """ "<= 8.7 g/dL" with its unit as UCUM code; ``unit_text`` instead where the site writes a unit and no code."""
     match = _AMOUNT.fullmatch(str(text).strip())
     if match is None:
         raise ShortLineError(f"{text!r} is not an amount")
@@ -212,7 +219,9 @@ def _result(line: Line, kind: str) -> tuple[str, Json]:
     if "between" in line:
         elements["valueRange"] = _between(line["between"], unit_text)
     if "absent" in line:
-        elements["dataAbsentReason"] = _coded("http://terminology.hl7.org/CodeSystem/data-absent-reason", line["absent"])
+        elements["dataAbsentReason"] = _coded(
+            "http://terminology.hl7.org/CodeSystem/data-absent-reason", line["absent"]
+        )
     if "flag" in line:
         elements["interpretation"] = [_coded(SYSTEMS["INTERPRETATION"], line["flag"])]
     ranges = line.get("ranges", [line["range"]] if "range" in line else [])
@@ -222,7 +231,7 @@ def _result(line: Line, kind: str) -> tuple[str, Json]:
 
 
 def _between(text: str, unit_text: str) -> Json:
-    """"40-45 %" as a Range."""
+    """ "40-45 %" as a Range."""
     numbers, _, unit = str(text).partition(" ")
     match = _BETWEEN.fullmatch(numbers)
     if match is None:
@@ -232,7 +241,7 @@ def _between(text: str, unit_text: str) -> Json:
 
 
 def _range(said: Any, value: Json) -> Json:
-    """"13-17" in the unit of its result, "13-17 g/dL", "text: <= 40", or a mapping with for, ages and type."""
+    """ "13-17" in the unit of its result, "13-17 g/dL", "text: <= 40", or a mapping with for, ages and type."""
     if not isinstance(said, Mapping):
         said = {"is": said}
     entry: Json = {}
@@ -243,7 +252,11 @@ def _range(said: Any, value: Json) -> Json:
     elif (match := _BETWEEN.fullmatch(numbers)) is None:
         raise ShortLineError(f"{text!r} is not a reference range: write '13-17', '-40' or 'text: <= 40'")
     else:
-        own = {"unit": unit, "system": UCUM, "code": unit} if unit else {k: value[k] for k in ("unit", "system", "code") if k in value}
+        own = (
+            {"unit": unit, "system": UCUM, "code": unit}
+            if unit
+            else {k: value[k] for k in ("unit", "system", "code") if k in value}
+        )
         ends = {"low": match["low"], "high": match["high"]}
         entry |= {name: {"value": _number(number), **own} for name, number in ends.items() if number}
     if "for" in said:
@@ -316,7 +329,9 @@ def _allergy(line: Line) -> list[Json]:
 
 def _adverse_event(line: Line) -> list[Json]:
     extensions = [
-        _extension(_GRADE, valueCodeableConcept=_coded(SYSTEMS["AE-GRADE"], str(line["grade"]))) if "grade" in line else None,
+        _extension(_GRADE, valueCodeableConcept=_coded(SYSTEMS["AE-GRADE"], str(line["grade"])))
+        if "grade" in line
+        else None,
         _extension(_RESOLVED, valueDateTime=line["until"]) if "until" in line else None,
     ]
     return [
@@ -336,7 +351,11 @@ def _adverse_event(line: Line) -> list[Json]:
 
 def _drug(line: Line) -> list[Json]:
     ended = "to" in line
-    extensions = [_extension(_TERMINATION, valueCodeableConcept=_concept(line["ended_because"]))] if "ended_because" in line else []
+    extensions = (
+        [_extension(_TERMINATION, valueCodeableConcept=_concept(line["ended_because"]))]
+        if "ended_because" in line
+        else []
+    )
     return [
         _about(
             "MedicationStatement",
@@ -398,7 +417,7 @@ def _medication(line: Line, kind: str) -> Json | None:
 
 
 def _dosage(line: Line) -> list[Json]:
-    """"20 mg once daily", "10 mg every 8 hours, as needed"; several lines where a dose changes ({is, from, to})."""
+    """ "20 mg once daily", "10 mg every 8 hours, as needed"; several lines where a dose changes ({is, from, to})."""
     said = line.get("dose")
     entries = said if isinstance(said, list) else [said] if said else []
     if not entries and "route" in line:
@@ -507,19 +526,35 @@ _KINDS: Mapping[str, Callable[[Line], list[Json]]] = {
 _KEYS = frozenset({"id", "also", "code", "status", "on", "from", "to"})
 _OWN_KEYS: Mapping[str, frozenset[str]] = {
     "lab": frozenset(
-        "score says answer answer_text between absent flag range ranges unit issued method specimen focus parts".split()
+        [
+            "score",
+            "says",
+            "answer",
+            "answer_text",
+            "between",
+            "absent",
+            "flag",
+            "range",
+            "ranges",
+            "unit",
+            "issued",
+            "method",
+            "specimen",
+            "focus",
+            "parts",
+        ]
     ),
-    "report": frozenset("issued says answer category results".split()),
+    "report": frozenset(["issued", "says", "answer", "category", "results"]),
     "diagnosis": frozenset(
-        "since since_age until recorded asserted verified stage morphology site evidence".split()
+        ["since", "since_age", "until", "recorded", "asserted", "verified", "stage", "morphology", "site", "evidence"]
     ),
-    "allergy": frozenset("verified type since recorded substance".split()),
-    "adverse_event": frozenset("grade until outcome".split()),
-    "drug": frozenset("medication recorded dose route reason ended_because".split()),
-    "order": frozenset("medication intent dose route".split()),
-    "administration": frozenset("medication dose route reason".split()),
-    "procedure": frozenset("site for reason".split()),
-    "encounter": frozenset("class reason".split()),
-    "study": frozenset("phase".split()),
-    "consent": frozenset("scope".split()),
+    "allergy": frozenset(["verified", "type", "since", "recorded", "substance"]),
+    "adverse_event": frozenset(["grade", "until", "outcome"]),
+    "drug": frozenset(["medication", "recorded", "dose", "route", "reason", "ended_because"]),
+    "order": frozenset(["medication", "intent", "dose", "route"]),
+    "administration": frozenset(["medication", "dose", "route", "reason"]),
+    "procedure": frozenset(["site", "for", "reason"]),
+    "encounter": frozenset(["class", "reason"]),
+    "study": frozenset(["phase"]),
+    "consent": frozenset(["scope"]),
 }

@@ -90,9 +90,13 @@ def _matches(resource: Resource, params: dict[str, str]) -> bool:
     tests: dict[str, Callable[[], set[str]]] = {
         "_id": lambda: {resource["id"]},
         "identifier": lambda: {f"{one['system']}|{one['value']}" for one in resource.get("identifier", ())},
-        "patient": lambda: {str(resource.get("individual", {}).get("reference")).removeprefix("Patient/")},
+        "patient": lambda: {str(_whose(resource).get("reference")).removeprefix("Patient/")},
     }
     return all(tests[name]() & set(value.split(",")) for name, value in params.items() if name in tests)
+
+
+def _whose(resource: Resource) -> Resource:
+    return resource.get("individual") or resource.get("subject") or {}
 
 
 def _without_versions(value: Any) -> Any:

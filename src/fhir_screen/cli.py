@@ -320,7 +320,25 @@ def leave(code: int) -> None:
 # --- commands -----------------------------------------------------------------------------------------------------
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+_ELSEWHERE = {name: "site_commands" for name in ("codes", "coverage", "expand", "import-codes")}
+
+
+class _Commands(click.Group):
+    """Commands of other modules too; those are imported when somebody asks for them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*super().list_commands(ctx), *_ELSEWHERE})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _ELSEWHERE:
+            return super().get_command(ctx, cmd_name)
+        from importlib import import_module
+
+        found = getattr(import_module(f"fhir_screen.{_ELSEWHERE[cmd_name]}"), cmd_name.replace("-", "_"))
+        return found if isinstance(found, click.Command) else None
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="fhir-screen", prog_name="fhir-screen")
 def cli() -> None:
     """Screens the patients of a FHIR server for clinical trials, criterion by criterion, with evidence.

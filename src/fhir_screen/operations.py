@@ -126,14 +126,14 @@ Next:
 
 _FILES: Final = {
     "fhir-screen.toml": """\
-# How the server is reached and where files lie. Paths are relative to this file.
+# How the server is reached and where files lie. Paths of files are relative to this one; that of write_to is not.
 # Name it with FHIR_SCREEN_CONFIG or --config; options and FHIR_SCREEN_* variables win over it.
 
 server = "@server@"
 
 # Where decisions go. Left out: to the server above. A folder gets one transaction Bundle a patient (shadow mode):
 # begin with this, and take it out when you trust the list.
-write_to = "out"
+write_to = "@dir@/out"
 
 # Secrets are files, never arguments. One of:
 # token_file = "token"              # the bearer token alone, on one line; read again when it changes

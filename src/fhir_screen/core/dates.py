@@ -1,11 +1,11 @@
-"""A date as far as we know it: every FHIR date is an interval of civil days, and comparisons answer a Truth (rule R7)."""
+"""A date as far as we know it: every FHIR date is an interval of civil days, compared three-valued (rule R7)."""
 
 from __future__ import annotations
 
 import calendar
 import re
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta, timezone, tzinfo
+from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
 
 from fhir_screen.core.truth import Truth
 
@@ -200,7 +200,7 @@ def _instant(civil: date, parts: dict[str, str | None], zone: tzinfo) -> Span:
 
 def _offset(text: str) -> tzinfo:
     if text == "Z":
-        return timezone.utc
+        return UTC
     digits = text[1:].replace(":", "")
     delta = timedelta(hours=int(digits[:2]), minutes=int(digits[2:]))
     return timezone(-delta if text[0] == "-" else delta)

@@ -69,23 +69,39 @@ def _fold(values: Sequence[Interval], step: object) -> Interval | None:
 def _add(one: Interval, other: Interval) -> Interval:
     low = None if one.low is None or other.low is None else one.low + other.low
     high = None if one.high is None or other.high is None else one.high + other.high
-    return Interval(low, high)
+    return Interval(low, high, one.low_open or other.low_open, one.high_open or other.high_open)
 
 
 def _negative(value: Interval) -> Interval:
-    return Interval(
-        None if value.high is None else -value.high, None if value.low is None else -value.low
-    )
+    low, high = (None if end is None else -end for end in (value.high, value.low))
+    return Interval(low, high, value.high_open, value.low_open)
+
+
+_End = tuple[Fraction, bool]
+"""The end of an interval, and whether it is open."""
 
 
 def _multiply(one: Interval, other: Interval) -> Interval:
-    ends = [(one.low, one.high), (other.low, other.high)]
-    if None in ends[0] or None in ends[1]:
-        both_positive = all(low is not None and low >= 0 for low, _ in ends)
-        low = one.low * other.low if both_positive and one.low is not None and other.low is not None else None
-        return Interval(low, None)
-    products = [a * b for a, b in product(*ends) if a is not None and b is not None]
-    return Interval(min(products), max(products))
+    ends = [_ends(one), _ends(other)]
+    if len(ends[0]) == 2 and len(ends[1]) == 2:
+        products = [_product(a, b) for a, b in product(*ends)]
+        low, high = min(products), max(products, key=lambda end: (end[0], not end[1]))
+        return Interval(low[0], high[0], low[1], high[1])
+    if one.low is None or other.low is None or one.low < 0 or other.low < 0:
+        return Interval(None, None)
+    least = _product((one.low, one.low_open), (other.low, other.low_open))
+    return Interval(least[0], None, least[1])
+
+
+def _ends(value: Interval) -> list[_End]:
+    ends = ((value.low, value.low_open), (value.high, value.high_open))
+    return [(number, is_open) for number, is_open in ends if number is not None]
+
+
+def _product(one: _End, other: _End) -> _End:
+    """Open where an end is open, unless a zero that is reached makes a zero of anything."""
+    reached = any(number == 0 and not is_open for number, is_open in (one, other))
+    return one[0] * other[0], (one[1] or other[1]) and not reached
 
 
 def _divide(one: Interval, other: Interval) -> Interval | None:
@@ -93,7 +109,8 @@ def _divide(one: Interval, other: Interval) -> Interval | None:
         return None
     low = Fraction(0) if other.high is None else 1 / other.high
     high = None if other.low == 0 else 1 / other.low
-    return _multiply(one, Interval(low, high))
+    low_open = other.high is None or other.high_open
+    return _multiply(one, Interval(low, high, low_open, high is not None and other.low_open))
 
 
 def _power(base: Interval, exponent: Interval) -> Interval | None:

@@ -1,4 +1,4 @@
-"""Amounts: which results may be the one that counts, what they are in canonical units, and what they decide (R9-R12)."""
+"""Amounts: which results may be the one that counts, and what they decide in canonical units (rules R9 to R12)."""
 
 from __future__ import annotations
 
@@ -94,7 +94,9 @@ def _decided(chart: Chart, rule: Measure, estimate: Estimate) -> Answer:
 
 
 def _incomplete(gap: Gap, what: str) -> Answer:
-    because = f"the latest {what} may be among what is missing: {gap.detail or 'a part of the record could not be read'}"
+    because = (
+        f"the latest {what} may be among what is missing: {gap.detail or 'a part of the record could not be read'}"
+    )
     return unknown(gap.reason, because)
 
 
@@ -159,7 +161,7 @@ def _against_threshold(chart: Chart, rule: Measure, bar: Threshold, reading: Rea
     analyte = chart.vocabulary.analytes[reading.analyte]
     bound = limit(bar.number, bar.unit, analyte)
     interval = reading.interval
-    assert interval is not None and bound is not None  # noqa: S101 - load checked the unit, _decide the interval
+    assert interval is not None and bound is not None
     needed = _NEEDED[rule.relation].format(f"{number_text(bar.number)} {bar.unit}".strip())
     answer = _settled(interval.compare(rule.relation, bound), reading, f"{told}, {needed}")
     near = reading.molar and interval.low is not None and abs(interval.low - bound) <= bound / 200
@@ -225,7 +227,8 @@ def estimated(chart: Chart, source: Amounts, bar: _Bar | None = None) -> Estimat
         case Bound():
             inner = estimated(chart, source.source, bar)
             bounded = tuple(
-                replace(r, lower_bound=source.lower, upper_bound=not source.lower, flags=r.flags) for r in inner.readings
+                replace(r, lower_bound=source.lower, upper_bound=not source.lower, flags=r.flags)
+                for r in inner.readings
             )
             return replace(inner, readings=bounded)
         case FirstOf():
@@ -304,7 +307,9 @@ def _readings(chart: Chart, selector: Selector, analyte: str) -> tuple[list[Read
         if (reading := _reading(chart, fact, analyte, when)) is None:
             continue
         doubt = match.reason if match.truth is Truth.UNKNOWN else None
-        readings.append(replace(reading, reason=first_reason((doubt, reading.reason)), flags=reading.flags | match.flags))
+        readings.append(
+            replace(reading, reason=first_reason((doubt, reading.reason)), flags=reading.flags | match.flags)
+        )
     return readings, pending
 
 
@@ -333,7 +338,11 @@ def _contradicted(chart: Chart, fact: Fact, interval: Interval, known: Analyte) 
     if not (known.less_than or known.more_than):
         return False
     for other in chart.record.by_reference.get(fact.reference, ()):
-        mate = amount(other.value.quantity, known, chart.vocabulary.units).interval if other.value and other.value.quantity else None
+        mate = (
+            amount(other.value.quantity, known, chart.vocabulary.units).interval
+            if other.value and other.value.quantity
+            else None
+        )
         if mate is None or mate.low is None:
             continue
         if known.less_than in other.concepts and interval.compare(Relation.AT_LEAST, mate.low) is Truth.TRUE:
@@ -362,10 +371,9 @@ def _coded_reading(fact: Fact, analyte: str, when: Span, chart: Chart) -> Readin
     values = sorted(Fraction(number) for number in numbers)
     interval = Interval(values[0], values[-1])
     shown = " or ".join(number_text(v) for v in values)
-    return Reading(
-        analyte, interval, None, when, f"{shown} {known.unit}".strip() if known.unit != "1" else shown, (evidence_of(fact),),
-        fact=fact,
-    )  # fmt: skip
+    if not known.unit.startswith("{"):
+        shown = f"{shown} {known.unit}"
+    return Reading(analyte, interval, None, when, shown, (evidence_of(fact),), fact=fact)
 
 
 def _without_prefix(text: str, analyte: Analyte) -> str:
@@ -392,7 +400,10 @@ def _in_window(
     readings: Sequence[Reading], pending: Sequence[Span], window: Window, source: Latest, label: str, gap: Gap | None
 ) -> Estimate:
     flags = {"preliminary_pending"} if any(span.within(window) is not Truth.FALSE for span in pending) else set()
-    if source.retests is not None and len({r.when for r in readings if r.when.within(window) is Truth.TRUE}) > source.retests + 1:
+    if (
+        source.retests is not None
+        and len({r.when for r in readings if r.when.within(window) is Truth.TRUE}) > source.retests + 1
+    ):
         flags.add("retest_count")
     usable = [r for r in readings if r.when.first <= window.last]
     if not usable:
@@ -451,7 +462,7 @@ def _largest(chart: Chart, source: Largest) -> Estimate:
         return Estimate((), reason, told, flags=flags, edges=edges, gap=gap)
     sized = [r for r in counted if r.interval is not None and r.reason is None]
     doubtful = [r for r in counted if r not in sized]
-    top = max(sized, key=lambda r: (r.interval.low if r.interval and r.interval.low is not None else 0), default=None)
+    top = max(sized, key=lambda r: r.interval.low if r.interval and r.interval.low is not None else 0, default=None)
     return Estimate(_without_hopeless(top, doubtful), flags=flags, edges=edges, gap=gap)
 
 
@@ -532,7 +543,9 @@ def _input(chart: Chart, amounts: Amounts, row: dict[str, Reading]) -> Estimate:
         return replace(best, edges=frozenset[date]().union(*(e.edges for e in estimates)))
     if isinstance(amounts, Latest) and amounts.near in row and amounts.valid_for:
         centre = row[amounts.near].when
-        window = Window(amounts.valid_for.before(centre.first), min(amounts.valid_for.after(centre.last), chart.horizon))
+        window = Window(
+            amounts.valid_for.before(centre.first), min(amounts.valid_for.after(centre.last), chart.horizon)
+        )
         readings, pending = _latest_readings(chart, amounts)
         label = chart.vocabulary.label(amounts.select.find)
         return _in_window(readings, pending, window, amounts, label, chart.record.gap(amounts.select.kinds))
@@ -554,7 +567,9 @@ def _derived_together(chart: Chart, source: Derived) -> Estimate:
     leader = latest[0][1]
     estimate = _newest(chart, leader, (computed, pending))
     if not estimate.readings and estimate.reason is Reason.NO_DATA:
-        return replace(estimate, because=f"{source.name} cannot be computed: not all of its parts are on record together")
+        return replace(
+            estimate, because=f"{source.name} cannot be computed: not all of its parts are on record together"
+        )
     return estimate
 
 
@@ -587,7 +602,9 @@ def _computed(chart: Chart, source: Derived, row: dict[str, Reading]) -> Reading
     if len(results) > 1:
         vague = first_reason((vague, Reason.NO_DATA))
     shown = f"{interval_text(whole)} {source.unit} ({parts})"
-    return replace(base, interval=whole, shown=shown, molar=any(r.molar for r in row.values()), vague=vague or base.vague)
+    return replace(
+        base, interval=whole, shown=shown, molar=any(r.molar for r in row.values()), vague=vague or base.vague
+    )
 
 
 def _nearby(chart: Chart, rule: Measure, readings: Sequence[Reading]) -> set[str]:
@@ -599,5 +616,3 @@ def _nearby(chart: Chart, rule: Measure, readings: Sequence[Reading]) -> set[str
             if any(period is not None and period.overlaps(window) is not Truth.FALSE for period in found):
                 flags.add(nearby.flag)
     return flags
-
-

@@ -120,7 +120,8 @@ def _span_of(parts: Sequence[Interval]) -> Interval:
     highs = [p.high for p in parts]
     low = None if None in lows else min(n for n in lows if n is not None)
     high = None if None in highs else max(n for n in highs if n is not None)
-    return Interval(low, high)
+    low_open = all(p.low_open for p in parts if p.low == low)
+    return Interval(low, high, low_open, all(p.high_open for p in parts if p.high == high))
 
 
 _COMPARATORS = {"<": Relation.BELOW, "<=": Relation.AT_MOST, "≤": Relation.AT_MOST, ">": Relation.ABOVE,
@@ -132,7 +133,7 @@ def compared(number: Fraction, comparator: str | None) -> Interval | None:
 
     "<" means from zero on, since no laboratory quantity is negative.
     """
-    match _COMPARATORS.get(comparator or "", None) if comparator else Relation.EQUAL:
+    match _COMPARATORS.get(comparator or "") if comparator else Relation.EQUAL:
         case Relation.EQUAL:
             return Interval(number, number)
         case Relation.BELOW:
@@ -175,7 +176,9 @@ class Quantity:
         else:
             high = Fraction(match["high"].replace(",", ""))
             interval = None if match["sign"] or high < low else Interval(low, high)
-        return None if interval is None else Quantity(interval, None, (match["unit"] or "").strip() or None, text.strip())
+        return (
+            None if interval is None else Quantity(interval, None, (match["unit"] or "").strip() or None, text.strip())
+        )
 
 
 def number_text(value: Fraction) -> str:

@@ -73,7 +73,9 @@ def _for_this_patient(chart: Chart, fact: Fact, entry: ReferenceRange) -> bool:
 
 def _meant(entry: ReferenceRange, sex: str | None) -> bool:
     """Whether a range for some people is for this one; a population that nobody knows is not his."""
-    named = {coding.code.code.lower() for coding in entry.applies_to} | {c.code.display.lower() for c in entry.applies_to}
+    named = {coding.code.code.lower() for coding in entry.applies_to} | {
+        c.code.display.lower() for c in entry.applies_to
+    }
     named |= {name for coding in entry.applies_to for name in coding.names}
     men, women = named & {"male", "m", "sex-male"}, named & {"female", "f", "sex-female"}
     if not (men or women):

@@ -1,4 +1,4 @@
-"""Qualitative results: positive, negative or neither, by coded answer, by a whole text, or by a number's cut-off (R13)."""
+"""Qualitative results: positive, negative or neither, by coded answer, whole text, or cut-off (rule R13)."""
 
 from __future__ import annotations
 
@@ -43,7 +43,9 @@ def evaluate_result(chart: Chart, rule: Result) -> Answer:
         doubt = match.reason if match.truth is Truth.UNKNOWN else None
         when = _when(chart, match.fact)
         outcomes.append(
-            Outcome(match.fact, truth if doubt is None else Truth.UNKNOWN, first_reason((doubt, reason)), when, match.flags)
+            Outcome(
+                match.fact, truth if doubt is None else Truth.UNKNOWN, first_reason((doubt, reason)), when, match.flags
+            )
         )
     answer = _any(chart, rule, outcomes) if rule.pick is Pick.ANY else _latest(chart, rule, outcomes)
     flags = ("preliminary_pending",) if pending else ()
@@ -53,7 +55,11 @@ def evaluate_result(chart: Chart, rule: Result) -> Answer:
 def outcome(chart: Chart, fact: Fact, rule: Result) -> tuple[Truth, Reason | None]:
     """The answer of one result; NO_DATA where it holds no value at all (rule R5: fall back to the one before)."""
     value = fact.value
-    if value is None or value.absent or not (value.codings or value.text or value.quantity or value.boolean is not None):
+    if (
+        value is None
+        or value.absent
+        or not (value.codings or value.text or value.quantity or value.boolean is not None)
+    ):
         return _coded(fact.facets.get("interpretation", ()), rule) or (Truth.UNKNOWN, Reason.NO_DATA)
     if said := _coded(value.codings, rule):
         return said
@@ -85,7 +91,7 @@ def _coded(codings: Sequence[Coding], rule: Result) -> tuple[Truth, Reason | Non
 
 
 def _detected(quantity: Quantity) -> Truth:
-    """A count of copies: none is negative, any is positive, and below what can be counted it may be either (rule R12)."""
+    """A count of copies: none is negative, any is positive, below what can be counted it may be either (rule R12)."""
     interval = quantity.interval
     if interval.low is not None and (interval.low > 0 or (interval.low == 0 and interval.low_open)):
         return Truth.TRUE
@@ -123,7 +129,9 @@ def _any(chart: Chart, rule: Result, outcomes: Sequence[Outcome]) -> Answer:
     doubtful = [o for o, fresh in positive if fresh is not Truth.FALSE]
     if doubtful:
         reason = first_reason(o.reason or Reason.PARTIAL_DATE for o in doubtful) or Reason.PARTIAL_DATE
-        return unknown(reason, _told(rule, doubtful), [evidence_of(o.fact) for o in doubtful]).with_flags(*_flags(doubtful))
+        return unknown(reason, _told(rule, doubtful), [evidence_of(o.fact) for o in doubtful]).with_flags(
+            *_flags(doubtful)
+        )
     if gap := chart.record.gap(rule.select.kinds):
         return unknown(gap.reason, f"{_what(chart, rule)}: {gap.detail or 'a part of the record could not be read'}")
     return _negatives(chart, rule, [o for o in outcomes if o.truth is Truth.FALSE])
@@ -181,7 +189,9 @@ def _none(chart: Chart, rule: Result) -> Answer:
     told = f"none on record: {_what(chart, rule)}"
     if rule.absence is Absence.OPEN:
         return unknown(Reason.NO_DATA, told)
-    if rule.absence is Absence.CLOSED and not (chart.record.by_kind.get("Encounter") or chart.record.by_kind.get("Condition")):
+    if rule.absence is Absence.CLOSED and not (
+        chart.record.by_kind.get("Encounter") or chart.record.by_kind.get("Condition")
+    ):
         return unknown(Reason.NO_DATA, f"{told}, but the chart holds no encounter and no diagnosis at all")
     return no(told, kind=EvidenceKind.NO_EVIDENCE)
 
@@ -221,5 +231,3 @@ def _flags(outcomes: Sequence[Outcome]) -> frozenset[str]:
 
 def _what(chart: Chart, rule: Result) -> str:
     return rule.what or chart.vocabulary.label(rule.select.find)
-
-

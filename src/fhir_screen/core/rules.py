@@ -28,7 +28,8 @@ class Absence(StrEnum):
 class Where:
     """A further condition on a fact: one of its codings of this role lies in these concepts.
 
-    ``missing`` is the answer where the record gives no such coding; ``otherwise`` where it gives another.
+    ``missing`` is the answer where the record gives no such coding; ``otherwise`` where it gives another, unless it lies
+    in ``against``, which is a no.
     Facts of the ``doubtful`` concepts are unknown where the coding is missing, whatever ``missing`` says. A coding that
     nobody listed may be one of them; with ``words`` only where its words say so.
     """
@@ -40,6 +41,7 @@ class Where:
     matched: Truth = Truth.TRUE
     doubtful: frozenset[str] = frozenset()
     words: Words | None = None
+    against: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -160,6 +160,8 @@ def holds_where(fact: Fact, where: Where) -> Truth:
         return Truth.UNKNOWN if fact.concepts & where.doubtful else where.missing
     if any(coding.names & where.concepts for coding in codings):
         return where.matched
+    if any(coding.names & where.against for coding in codings):
+        return Truth.FALSE
     if where.words is not None:
         return Truth.UNKNOWN if where.words.find(coding.code.display for coding in codings) else where.otherwise
     telling = where.matched is not Truth.TRUE or any(coding.conclusive or coding.concepts for coding in codings)

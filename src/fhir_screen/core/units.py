@@ -17,7 +17,7 @@ _POWER = re.compile(r"^[x*·]?10(?:\^|\*\*|\*|e)\(?(\d{1,2})\)?|^[x*·]?10\((\d{
 
 
 def folded(spelling: str) -> str:
-    """A unit's text without the differences of typography: case, blanks, × and ^, superscripts, micro signs, mcL, cumm."""
+    """A unit's text without the differences of typography: case, blanks, × and ^, superscripts, micro, mcL, cumm."""
     text = _SUPERSCRIPTS.sub(lambda m: "^" + m.group().translate(_SUPERSCRIPT), spelling)
     text = unicodedata.normalize("NFKC", text).lower().replace("×", "x").replace("μ", "u").replace("µ", "u")
     text = re.sub(r"\s+", "", text)

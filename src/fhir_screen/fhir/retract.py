@@ -1,4 +1,4 @@
-"""How what fhir_screen said is taken back on a server: never deleted, never over a person's word, shown before it is done."""
+"""How what fhir_screen said is taken back on a server: never deleted, never over a person's word, planned first."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Retraction:
 
 
 def retractions(server: FhirServer, which: Which, site: str, reason: str) -> Iterator[Retraction]:
-    """What would be taken back, patient by patient; changes nothing. Raises SearchFailed when an answer is not whole."""
+    """What would be taken back, by patient; changes nothing. Raises SearchFailed where an answer is not whole."""
     named = sorted(_named(server, which, site), key=lambda one: (one.patient, one.trial.id))
     known = Ground()
     for start in range(0, len(named), PATIENTS_PER_SEARCH):
@@ -156,13 +156,10 @@ def _bundle(one: Retraction, site: str, reason: str, now: datetime) -> dict[str,
 
 def _entry(resource: Json) -> dict[str, Any]:
     meta: Mapping[str, Any] = resource.get("meta") or {}
-    content = {
-        **resource,
-        "meta": {key: value for key, value in meta.items() if key not in {"versionId", "lastUpdated"}},
-    }
+    kept = {key: value for key, value in meta.items() if key not in {"versionId", "lastUpdated"}}
     request = {"method": "PUT", "url": _reference(resource)}
     condition = {"ifMatch": f'W/"{meta["versionId"]}"'} if meta.get("versionId") else {}
-    return {"resource": content, "request": request | condition}
+    return {"resource": {**resource, "meta": kept}, "request": request | condition}
 
 
 def _provenance(one: Retraction, site: str, reason: str, now: datetime) -> dict[str, Any]:

@@ -213,6 +213,8 @@ class WhereDoc(Doc):
     missing: Literal["yes", "no", "unknown"] = "unknown"
     otherwise: Literal["yes", "no", "unknown"] = "no"
     matched: Literal["yes", "no", "unknown"] = "yes"
+    against: Names = ()
+    """Concepts that are a no where ``otherwise`` is not."""
     doubtful: Names = ()
     """Concepts whose facts are unknown where the coding is missing."""
     words: str = ""

@@ -157,7 +157,8 @@ def selector(scope: Scope, doc: docs.SelectorDoc) -> core.Selector:
         raise scope.error("what to find, and in which resource types, is not said", "add `find:` or `in:`")
     where = tuple(
         core.Where(facet, concepts(scope.at("where", facet), w.is_), _truth(w.missing), _truth(w.otherwise), _truth(w.matched),
-                   concepts(scope.at("where", facet, "doubtful"), w.doubtful), _words(scope.at("where", facet), w.words))
+                   concepts(scope.at("where", facet, "doubtful"), w.doubtful), _words(scope.at("where", facet), w.words),
+                   concepts(scope.at("where", facet, "against"), w.against))
         for facet, w in doc.where.items()
     )
     links = tuple(

@@ -19,8 +19,9 @@ _NOT_FRESH = {Reason.STALE, Reason.NO_DATA, Reason.ANCHOR_MISSING, Reason.INCOMP
 
 @dataclass(frozen=True, slots=True)
 class AtomCoverage:
-    """Counts of patients. ``any_data``: some record that the atom looks at; ``fresh``: and none says that it is too old;
-    ``usable``: and it decided. ``unknown`` counts why it did not; ``not_applicable`` whom the atom is not about.
+    """Counts of patients: with a record that the atom looks at, with one that is not too old, with one that decided it.
+
+    ``unknown`` counts why it did not, ``not_applicable`` whom the atom is not about.
     """
 
     id: str

@@ -1,4 +1,4 @@
-"""The coverage of a source as one self-contained page: a bar for every atom, no scripts, light and dark, fit for paper."""
+"""The coverage of a source as one self-contained page: a bar for every atom, no scripts, light, dark, paper."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ li svg{display:block;width:100%;height:.85rem}
 li .count{font-variant-numeric:tabular-nums;font-size:.85rem;color:var(--quiet);text-align:right}
 .all{fill:var(--soft)}.old{fill:var(--old)}.fresh{fill:var(--fresh)}.usable{fill:var(--usable)}
 .key svg{width:.85rem;height:.85rem;vertical-align:-.1rem;margin:0 .3rem 0 1rem}.key svg:first-child{margin-left:0}
-@media(max-width:40rem){body{padding:1rem}li{grid-template-columns:1fr;gap:.1rem;padding:.35rem 0}li .count{text-align:left}}
+@media(max-width:40rem){body{padding:1rem}li{grid-template-columns:1fr;gap:.1rem;padding:.35rem 0}
+li .count{text-align:left}}
 @media print{body{max-width:none;padding:0;font-size:9.5pt;-webkit-print-color-adjust:exact;print-color-adjust:exact}}
 """
 
@@ -39,8 +40,9 @@ def render(found: Iterable[TrialCoverage], as_of: str) -> Iterator[str]:
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
         '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; style-src \'unsafe-inline\'">'
-        f"<title>Coverage</title><style>{_STYLE}</style></head><body>\n<h1>Coverage{' as of ' + _e(as_of) if as_of else ''}"
-        '</h1>\n<p class="quiet">For how many patients the record holds what each criterion asks. Counts of patients, '
+        f"<title>Coverage</title><style>{_STYLE}</style></head><body>\n"
+        f"<h1>Coverage{' as of ' + _e(as_of) if as_of else ''}</h1>\n"
+        '<p class="quiet">For how many patients the record holds what each criterion asks. Counts of patients, '
         "and nothing of any one of them.</p>\n"
         f'<p class="quiet key">{_swatch("usable")}it decided{_swatch("fresh")}in date, but it did not decide'
         f"{_swatch('old')}too old, or nobody can tell{_swatch('all')}no data</p>\n"
@@ -67,7 +69,7 @@ def _criterion(criterion: CriterionCoverage, trial: TrialCoverage) -> str:
 
 def _atom(atom: AtomCoverage, whole: int) -> str:
     if atom.manual:
-        return f'<li><span>{_e(atom.id)} {_e(atom.text)}</span><span class="quiet">a person answers</span><span></span></li>'
+        return f'<li><span>{_e(atom.id)} {_e(atom.text)}</span><span class="quiet">a person answers</span></li>'
     return (
         f"<li><span>{_e(atom.id)} {_e(atom.text)}</span>{_bar(atom, whole)}"
         f'<span class="count">{atom.any_data} of {whole}, {atom.usable} usable</span></li>'

@@ -1,4 +1,4 @@
-"""The coverage of a source as a table for a terminal: what can be judged from the data at all, before anybody screens."""
+"""The coverage of a source as a table for a terminal: what the data can answer at all, criterion by criterion."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ def render(found: Iterable[TrialCoverage], paper: Paper) -> Iterator[str]:
         yield f"{trial.trial}, {patients(trial.patients)}\n"
         if trial.patients:
             yield _drawn(_table(trial), paper)
+            yield from (f"Hardly any data: {line}\n" for line in _lowest(trial))
     yield LEGEND + "\n"
 
 
@@ -69,16 +70,15 @@ def _text(text: str) -> Text:
     return Text(shortened(text, 60))
 
 
-def lowest(found: Iterable[TrialCoverage]) -> Iterator[str]:
+def _lowest(trial: TrialCoverage) -> Iterator[str]:
     """The atoms for which hardly anybody has data: what to ask the hospital for first."""
-    for trial in found:
-        for criterion in trial.criteria:
-            yield from (_said(criterion, atom, trial) for atom in criterion.atoms if _thin(atom, trial))
+    for criterion in trial.criteria:
+        yield from (_said(criterion, atom, trial) for atom in criterion.atoms if _thin(atom, trial))
 
 
 def _thin(atom: AtomCoverage, trial: TrialCoverage) -> bool:
     """Of an exclusion that hardly anybody has, little data is what one hopes for; an unknown answer is not."""
-    return not atom.manual and trial.patients > 0 and 10 * atom.any_data < trial.patients < 2 * sum(atom.unknown.values())
+    return not atom.manual and 10 * atom.any_data < trial.patients < 2 * sum(atom.unknown.values())
 
 
 def _said(criterion: CriterionCoverage, atom: AtomCoverage, trial: TrialCoverage) -> str:

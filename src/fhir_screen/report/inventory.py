@@ -1,7 +1,8 @@
-"""What the mappings do not know of a hospital's records: codes and unit spellings, most frequent first, as YAML to paste."""
+"""What the mappings do not know of a hospital's records: codes and units, most frequent first, as YAML to paste."""
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from fhir_screen.mapping.vocabulary import Terms
 from fhir_screen.mapping.walk import selectors
 
 UNDECIDED: Final = "NAME-IT"
-"""Stands where a person has to name a concept or a unit; no mapping has it, so a forgotten one is an error with a line."""
+"""Stands where a person has to name a concept or a unit; no mapping has it, so a forgotten one is an error."""
 
 _SHARED: Final = 2
 """Words that somebody typed are shown where so many patients carry the same; of one patient alone they may be his."""
@@ -64,7 +65,7 @@ class _Key:
     words: str = ""
     """Only of records without a code."""
     certain: bool = False
-    """The system is known, and says that the code is something else; worth a line only where its name says otherwise."""
+    """The system is known, and the code is another thing by it; worth a line only where its name says otherwise."""
 
 
 @dataclass(slots=True)
@@ -135,7 +136,10 @@ def inventory(records: Iterable[PatientRecord], trials: Iterable[Trial], terms: 
     return Inventory(
         patients,
         tuple(sorted(codes, key=lambda c: (-c.count, -c.patients, c.kind, c.system, c.code, c.display))),
-        tuple(UnknownUnit(s, tuple(sorted(concepts[s])), n) for s, n in sorted(spellings.items(), key=lambda i: (-i[1], i[0]))),
+        tuple(
+            UnknownUnit(spelling, tuple(sorted(concepts[spelling])), count)
+            for spelling, count in sorted(spellings.items(), key=lambda item: (-item[1], item[0]))
+        ),
     )
 
 
@@ -291,7 +295,7 @@ def _code_lines(entry: UnknownCode) -> Iterator[str]:
 def _uncoded_lines(found: Inventory) -> Iterator[str]:
     uncoded = [entry for entry in found.codes if not entry.code]
     if uncoded:
-        yield "# Records with words and no code, which no overlay can map; the word lists of the mappings watch over them:"
+        yield "# Records with words and no code, which no overlay can map; word lists watch over them:"
     for entry in uncoded:
         words = _quoted(entry.display) if entry.display else "in words that no two patients share"
         concern = f"; may concern {', '.join(entry.atoms)}" if entry.atoms else ""

@@ -61,7 +61,7 @@ class StateFolder:
         self._write(f"{name}.good.json", {"schema": GOOD, "trials": trials})
 
     def keep_record(self, started: str, record: Mapping[str, Any]) -> Path:
-        """Writes the record of a night under its beginning, an instant as in 20251115T010203Z."""
+        """Writes the record of a night under its beginning, an instant as in 20251115T010203.000004Z."""
         return self._write(f"night-{started}-{os.getpid()}.json", {"schema": NIGHT, **record})
 
     def spool(self) -> Any:

@@ -154,7 +154,7 @@ def _end(
             for trial, cohort in sorted(watch.cohorts.items())
         },
     }
-    folder.keep_record(started.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ"), record)
+    folder.keep_record(started.astimezone(UTC).strftime("%Y%m%dT%H%M%S.%fZ"), record)
 
 
 def _instant(moment: datetime) -> str:

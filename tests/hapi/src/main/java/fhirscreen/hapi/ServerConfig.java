@@ -81,7 +81,12 @@ class ServerConfig {
         factory.setJpaPropertyMap(Map.of(
                 "hibernate.dialect", HapiFhirH2Dialect.class.getName(),
                 "hibernate.hbm2ddl.auto", "update",
-                "hibernate.search.enabled", "false", // else HSEARCH000582: two backends on the class path
+                "hibernate.search.enabled", "true",
+                "hibernate.search.backend.type", "lucene", // else HSEARCH000582: two backends on the class path
+                "hibernate.search.backend.directory.type", "local-heap",
+                "hibernate.search.backend.lucene_version", "LUCENE_CURRENT",
+                "hibernate.search.backend.analysis.configurer",
+                        "ca.uhn.fhir.jpa.search.HapiHSearchAnalysisConfigurers$HapiLuceneAnalysisConfigurer",
                 "hibernate.jdbc.batch_size", "20",
                 "hibernate.cache.use_query_cache", "false",
                 "hibernate.cache.use_second_level_cache", "false"));
