@@ -48,7 +48,7 @@ _STORY_KEYS = frozenset(
         "variants",
     ]
 )
-_VARIANT_KEYS = frozenset(["when", "on", "patient", "anchors", "set", "chart", "incomplete", "given", "expect"])
+_VARIANT_KEYS = frozenset(["when", "on", "patient", "anchors", "set", "site", "chart", "incomplete", "given", "expect"])
 _EXPECTED_KEYS = frozenset(["truth", "reason", "flags", "without", "kind", "changes_on", "effect"])
 
 
@@ -56,7 +56,7 @@ class StoryError(ValueError):
     """A story that is not written as the manual says."""
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(yaml.CSafeLoader):
     """Numbers, true, false and null are what JSON says they are; "on", "yes", dates and 1e3 are text."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -142,7 +142,7 @@ def _story(file: str, story: Mapping[str, Any], variant: Mapping[str, Any]) -> S
         file, variant.get("when", ""), tuple(trials), date.fromisoformat(str(variant.get("on") or story["on"])),
         merged("patient"), {name: date.fromisoformat(day) for name, day in merged("anchors").items()},
         {name: text_of_setting(value) for name, value in merged("set").items()},
-        CASES / SITES / f"{story['site']}.yaml" if story.get("site") else None, tuple(given),
+        CASES / SITES / f"{site}.yaml" if (site := variant.get("site") or story.get("site")) else None, tuple(given),
         tuple(variant.get("incomplete") or story.get("incomplete") or ()),
         variant.get("expect") or story["expect"],
     )  # fmt: skip

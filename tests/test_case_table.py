@@ -12,6 +12,7 @@ from stories import stories
 NEVER_FALSE = {
     "TIL-I02b": "a slide that states melanoma may always be elsewhere",
     "TIL-I02e": "failure may have happened where nobody recorded it",
+    "TIL-E07b": "treatment of the brain may have been given elsewhere",
     "NK-I01b": "a slide may always be elsewhere",
     "NK-I01c": "what is not recorded may still have spread",
     "NK-I01d": "a relapse may have happened elsewhere",

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import Ended, fhir_screen
-from tiny import DAY, chart, mappings, write
 
+from commands import Ended, fhir_screen
 from fhir_screen.errors import SafetyStop, TemporaryError, UsageError
 from fhir_screen.state.guards import Cohort, alarms, heed
 from fhir_screen.state.record import StateFolder
+from tiny import DAY, chart, mappings, write
 
 LIKELY, NOT = "likely-eligible", "not-eligible"
 
@@ -62,7 +62,9 @@ def test_more_than_a_fifth_of_flips_and_more_than_a_tenth_of_losses_are_too_much
         (8, 0, ()),
     ],
 )
-def test_a_criterion_that_is_unknown_for_a_quarter_more_is_too_much(before: int, now: int, told: tuple[str, ...]) -> None:
+def test_a_criterion_that_is_unknown_for_a_quarter_more_is_too_much(
+    before: int, now: int, told: tuple[str, ...]
+) -> None:
     assert alarms(cohort("++++++++", I07=before), cohort("++++++++", I07=now)) == told
 
 
@@ -115,13 +117,19 @@ def test_a_trial_that_was_not_screened_keeps_its_last_good_night(tmp_path: Path)
 
 def test_two_nights_for_one_server_do_not_run_at_once(tmp_path: Path) -> None:
     state = StateFolder(tmp_path)
-    with state.locked("north"), pytest.raises(TemporaryError, match="another night"), StateFolder(tmp_path).locked("north"):
+    with (
+        state.locked("north"),
+        pytest.raises(TemporaryError, match="another night"),
+        StateFolder(tmp_path).locked("north"),
+    ):
         pass
     with state.locked("north"), state.locked("south"):
         pass
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"schema": "other"}', '{"schema": "fhir-screen/good-night/1", "trials": 1}'])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"schema": "other"}', '{"schema": "fhir-screen/good-night/1", "trials": 1}']
+)
 def test_a_last_good_night_that_cannot_be_read_is_said_and_not_forgotten(tmp_path: Path, text: str) -> None:
     (tmp_path / "north.good.json").write_text(text, encoding="utf-8")
     with pytest.raises(UsageError, match="cannot be read"):

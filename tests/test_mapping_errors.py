@@ -13,7 +13,9 @@ from fhir_screen.errors import FhirScreenError, MappingError
 from fhir_screen.mapping.load import load, load_anchors, packaged_mappings
 
 HERE = Path(__file__).parent
-MISTAKES: list[dict[str, str]] = yaml.load((HERE / "mapping_mistakes.yaml").read_text(encoding="utf-8"), yaml.BaseLoader)
+MISTAKES: list[dict[str, str]] = yaml.load(
+    (HERE / "mapping_mistakes.yaml").read_text(encoding="utf-8"), yaml.BaseLoader
+)
 
 
 @pytest.fixture
@@ -108,7 +110,9 @@ def test_a_mistake_in_a_shared_rule_is_told_where_the_rule_stands(mappings: Path
     shared = mappings / "rules" / "shared.yaml"
     shared.write_text("rules:\n  skin:\n    instance_is: {find: $what}\n", encoding="utf-8")
     trial = mappings / "trials" / "DIALIVER.yaml"
-    text = trial.read_text(encoding="utf-8").replace("{instance_is: {find: basal-cell-carcinoma}}", "{use: {rule: skin}}")
+    text = trial.read_text(encoding="utf-8").replace(
+        "{instance_is: {find: basal-cell-carcinoma}}", "{use: {rule: skin}}"
+    )
     trial.write_text(text, encoding="utf-8")
     with pytest.raises(MappingError, match=r"unknown parameter \$what") as told:
         load(mappings)

@@ -5,26 +5,29 @@ from __future__ import annotations
 import json
 import re
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import Ended, fhir_screen
-from fake_fhir import Asked, FakeFhir, fhir_json, outcome
 from pytest_httpserver import HTTPServer
-from tiny import DAY, chart, mappings
-from versioned_fhir import VersionedFhir
 from werkzeug import Request, Response
 
+from commands import Ended, fhir_screen
+from fake_fhir import Asked, FakeFhir, fhir_json, outcome
 from fhir_screen.fhir.identity import RETRACTED_EXTENSION, extension_value
+from fhir_screen.fhir.preflight import Mark, examine
+from fhir_screen.fhir.server import Access
+from tiny import DAY, chart, mappings
+from versioned_fhir import VersionedFhir
 
-ALL_KINDS = ("Patient", "Condition", "Observation", "Procedure", "Encounter")
+READ = ("Condition", "DiagnosticReport", "Encounter", "Observation", "Procedure", "Specimen")
 
 
 @pytest.fixture
 def fake(httpserver: HTTPServer) -> FakeFhir:
-    fake = FakeFhir(kinds=(*ALL_KINDS, "Device", "ResearchStudy", "Provenance", "ResearchSubject"))
+    fake = FakeFhir(kinds=("Patient", *READ, "Device", "ResearchStudy", "Provenance", "ResearchSubject"))
     fake.resources = [*chart("p1"), *chart("p2"), *chart("p3", "8.1")]
     httpserver.expect_request(re.compile("/fhir.*")).respond_with_handler(fake)
     return fake
@@ -81,7 +84,9 @@ def test_init_overwrites_nothing_unless_it_is_told_to_and_never_the_token(tmp_pa
     assert (tmp_path / "token").read_text("utf-8") == "secret"
 
 
-@pytest.mark.parametrize("options", [("--site-id", "a b"), ("--site-id", ""), ("--time-zone", "Mars/Base"), ("--time-zone", "")])
+@pytest.mark.parametrize(
+    "options", [("--site-id", "a b"), ("--site-id", ""), ("--time-zone", "Mars/Base"), ("--time-zone", "")]
+)
 def test_init_refuses_what_cannot_be_meant(tmp_path: Path, options: tuple[str, str]) -> None:
     assert fhir_screen("init", tmp_path / "new", *options).code == 2
     assert not (tmp_path / "new").exists()
@@ -135,7 +140,7 @@ def test_a_server_with_all_that_a_night_needs_is_well(fake: FakeFhir, doctor: Ca
     ended = doctor("--json")
     assert (ended.code, set(marks(ended).values())) == (0, {"ok"})
     assert list(marks(ended)) == [
-        "address", "FHIR", "authorization", "read Condition", "read Encounter", "read Observation", "read Procedure",
+        "address", "FHIR", "authorization", *(f"read {kind}" for kind in READ),
         "strict search", "paging", "clock", "write", "mappings", "state",
     ]  # fmt: skip
 
@@ -201,17 +206,15 @@ def test_a_mistake_in_the_site_file_is_shown_with_its_line(
     assert re.search(r"^failed   mappings .*site\.yaml:2", ended.out, re.M)
 
 
-def test_a_clock_that_is_far_off_is_a_failure(fake: FakeFhir, doctor: Callable[..., Ended]) -> None:
-    def late(asked: Asked) -> Response | None:
-        if asked.kind != "metadata":
-            return None
-        return fhir_json(fake.statement(), headers={"Date": "Sat, 15 Nov 2025 00:00:00 GMT"})
-
-    fake.faults = [late]
-    assert marks(doctor("--json"))["clock"] == "failed"
+def test_a_clock_that_is_far_off_is_a_failure(fake: FakeFhir, base: str) -> None:
+    yesterday, soon = (datetime.now(UTC) + apart for apart in (-timedelta(days=1), timedelta(minutes=2)))
+    found = [{one.name: one.mark for one in examine(Access(base), (), now)}["clock"] for now in (yesterday, soon)]
+    assert found == [Mark.FAILED, Mark.WARNING]
 
 
-def test_the_write_probe_leaves_nothing_behind(httpserver: HTTPServer, fake: FakeFhir, doctor: Callable[..., Ended]) -> None:
+def test_the_write_probe_leaves_nothing_behind(
+    httpserver: HTTPServer, fake: FakeFhir, doctor: Callable[..., Ended]
+) -> None:
     httpserver.clear()
     sent: list[dict[str, Any]] = []
 
@@ -251,7 +254,13 @@ class Site:
         self.base, self.server, self.place = base, server, place
         self.mappings = mappings(place / "mappings")
         for patient, value in {"p1": "13.2", "p2": "8.1"}.items():
-            text = json.dumps({"resourceType": "Bundle", "type": "collection", "entry": [{"resource": r} for r in chart(patient, value)]})
+            text = json.dumps(
+                {
+                    "resourceType": "Bundle",
+                    "type": "collection",
+                    "entry": [{"resource": r} for r in chart(patient, value)],
+                }
+            )
             (place / f"{patient}.json").write_text(text, encoding="utf-8")
 
     def night(self, *options: str | Path) -> Ended:
@@ -278,7 +287,7 @@ class WithMetadata(VersionedFhir):
 
 
 @pytest.fixture
-def site(httpserver: HTTPServer, base: str, tmp_path: Path) -> Iterator[Site]:
+def site(httpserver: HTTPServer, base: str, tmp_path: Path) -> Site:
     server = WithMetadata()
     httpserver.expect_request(re.compile("/fhir.*")).respond_with_handler(server)
     site = Site(base, server, tmp_path)
@@ -379,7 +388,10 @@ def test_a_corrected_mapping_speaks_anew_over_what_was_retracted(site: Site) -> 
     assert sorted(site.statuses) == ["candidate", "preliminary", "preliminary"]
 
 
-@pytest.mark.parametrize("options", [(), ("--yes", "--reason", "why"), ("--trial", "TINY-1", "--yes"), ("--patient", "p1", "--yes", "--reason", " ")])
+@pytest.mark.parametrize(
+    "options",
+    [(), ("--yes", "--reason", "why"), ("--trial", "TINY-1", "--yes"), ("--patient", "p1", "--yes", "--reason", " ")],
+)
 def test_a_retraction_says_what_and_why(site: Site, options: tuple[str, ...]) -> None:
     before = site.server.versions()
     assert (site.retract(*options).code, site.server.versions()) == (2, before)

@@ -75,7 +75,9 @@ def shipped() -> Iterator[str]:
     yield from sorted(set(texts(read_yaml(packaged_mappings() / "resources.yaml").content)))
 
 
-CODINGS = st.lists(st.fixed_dictionaries({}, optional={"system": st.just("s"), "code": st.sampled_from("ab")}), max_size=3)
+CODINGS = st.lists(
+    st.fixed_dictionaries({}, optional={"system": st.just("s"), "code": st.sampled_from("ab")}), max_size=3
+)
 CONCEPTS = st.fixed_dictionaries({}, optional={"coding": CODINGS, "text": st.just("t")})
 RESOURCES = st.fixed_dictionaries(
     {},
@@ -85,14 +87,19 @@ RESOURCES = st.fixed_dictionaries(
         "category": st.lists(CONCEPTS, max_size=2) | CONCEPTS,
         "extension": st.lists(
             st.fixed_dictionaries(
-                {"url": st.sampled_from(["http://hl7.org/fhir/StructureDefinition/condition-assertedDate", "urn:other"])},
+                {
+                    "url": st.sampled_from(
+                        ["http://hl7.org/fhir/StructureDefinition/condition-assertedDate", "urn:other"]
+                    )
+                },
                 optional={"valueDateTime": st.just("2026")},
             ),
             max_size=3,
         ),
         "component": st.lists(st.fixed_dictionaries({"code": CONCEPTS}), max_size=2),
         "clinicalStatus": CONCEPTS,
-        "dosage": st.lists(st.fixed_dictionaries({"route": CONCEPTS}), max_size=2) | st.fixed_dictionaries({"route": CONCEPTS}),
+        "dosage": st.lists(st.fixed_dictionaries({"route": CONCEPTS}), max_size=2)
+        | st.fixed_dictionaries({"route": CONCEPTS}),
         "stage": st.lists(st.fixed_dictionaries({"summary": CONCEPTS}), max_size=2),
     },
 )

@@ -630,7 +630,7 @@ def watching(chosen: Settings, study: Study, want: Asked, given: dict[str, Any],
     from fhir_screen.state.watch import Scope, unwatched, watched_plan, watched_run
 
     source, target = chosen.server or "", chosen.write_to or chosen.server or ""
-    trials = [trial.id for trial in study.trials]
+    trials = {trial.id: trial.identity.version for trial in study.trials}
     folder = chosen.state or (state_folder() if is_server(source) or is_server(target) else None)
     if folder is None or given.get("no_state"):
         yield unwatched(trials)

@@ -157,12 +157,12 @@ state = "state"
 site: @site@                # goes into the ids of all that is written: never change it once a night has run
 time_zone: @zone@           # says on which civil day an instant lies
 
-# studies: [NCT07028008]    # the trials that this site takes part in; left out: all of the mappings
+# studies: [<registry id>]  # the trials that this site takes part in; left out: all of the mappings
 
 # Local codes: `fhir-screen codes SOURCE` writes this block for you from what the mappings do not know.
 # codes:
-#   - {system: http://fhir.hospital.example/lab, code: HB, equals: LNC|718-7, display: hemoglobin}
-#   - {system: http://fhir.hospital.example/drug, code: "653500391", equals: ATC|L01FF02, display: pembrolizumab}
+#   - {system: http://fhir.hospital.example/lab, code: HB, equals: LNC|<code>, display: hemoglobin}
+#   - {system: http://fhir.hospital.example/drug, code: "653500391", equals: ATC|<code>, display: a drug}
 
 # More spellings of units, by the UCUM code that they mean.
 # units:
@@ -179,7 +179,7 @@ time_zone: @zone@           # says on which civil day an instant lies
 
 # What silence means for an atom: closed (not on record is no) or unknown (a person is asked).
 # absence_policy:
-#   TIL-E01: unknown
+#   <atom id>: unknown
 
 # Whether candidates are written for studies that the registry says are closed.
 # write_closed_studies: "false"
@@ -351,7 +351,7 @@ def retract(
     Without --yes the plan is shown. What people changed or confirmed stays as it is.
 
     \b
-    Example:  fhir-screen retract https://fhir.example/r4 --trial NCT07028008 --trial-version 1
+    Example:  fhir-screen retract https://fhir.example/r4 --trial-version 1
     """
     from fhir_screen.fhir.retract import Which, retractions
     from fhir_screen.fhir.retract import retract as written

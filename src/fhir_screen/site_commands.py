@@ -65,21 +65,24 @@ def codes(source: str, as_json: bool, output: Path | None, **given: Any) -> None
     """
     import json
 
+    from fhir_screen.mapping.load import packaged_mappings
+    from fhir_screen.mapping.names import site_names
     from fhir_screen.report import inventory
 
     want, heard = _of_everybody(source, asked(given)), Heard()
     chosen = settings_of(want)
     study = study_of(want, chosen)
+    names = site_names(chosen.mappings or packaged_mappings(), study.terms)
     with _read(source, study, want, chosen, heard) as read:
-        found = inventory.inventory((record for record, _ in read), study.trials, study.terms)
+        found = inventory.inventory((record for record, _ in read), study.trials, study.terms, names)
     if as_json:
         emit([json.dumps(inventory.as_json(found), ensure_ascii=False) + "\n"], output)
     else:
         emit([inventory.as_overlay(found)], output)
-    concerned = sum(bool(entry.atoms) for entry in found.codes)
+    concerned = sum(bool(entry.atoms) and not entry.known_system for entry in found.codes)
     say(
-        f"{found.patients} patients: {len(found.codes)} codes that the mappings do not know, of which {concerned} may "
-        f"concern the trials, and {len(found.units)} spellings of units"
+        f"patients: {found.patients}; codes that the mappings do not know: {len(found.codes)}, {concerned} of them may "
+        f"concern the trials; spellings of units: {len(found.units)}"
     )
     leave(heard.told())
 
@@ -196,7 +199,7 @@ def expand(server_url: str, systems: tuple[str, ...], output: Path | None, **giv
     Example:  fhir-screen expand https://tx.fhir.org/r4 -o descendants.yaml
     """
     from fhir_screen.fhir.server import FhirServer
-    from fhir_screen.fhir.terminology import Descendant, NotExpanded, as_overlay
+    from fhir_screen.fhir.terminology import as_overlay
     from fhir_screen.fhir.terminology import expand as ask
 
     want = asked(given)
@@ -206,10 +209,11 @@ def expand(server_url: str, systems: tuple[str, ...], output: Path | None, **giv
     for words in access.warnings:
         say(f"warning: {words}")
     with FhirServer(access) as server:
-        answers = list(ask(server, study.terms, _uris(study, systems or ("http://snomed.info/sct",))))
-    found = [one for one in answers if isinstance(one, Descendant)]
-    refused = [one for one in answers if isinstance(one, NotExpanded)]
-    _tell_refused(refused)
+        expansion = ask(server, study.terms, _uris(study, systems or ("http://snomed.info/sct",)))
+    found = expansion.found
+    _tell_refused(expansion.refused)
+    if not found and not expansion.refused:
+        raise UsageError("no code set of the mappings has descendants in this system", remedy="leave --system out")
     if not found:
         raise PreflightError(
             "the server gave no descendants at all", where=server_url,
@@ -220,7 +224,7 @@ def expand(server_url: str, systems: tuple[str, ...], output: Path | None, **giv
     emit([as_overlay(found, server_url, day)], path)
     say(f"{_codes(found)} codes of {len({one.concept for one in found})} sets written: {path}")
     say(f"use it: write `include: [{path.name}]` into the site file beside it, and give that with --site")
-    leave(1 if refused else 0)
+    leave(1 if expansion.refused else 0)
 
 
 def _codes(found: Sequence[Descendant]) -> int:
@@ -281,4 +285,3 @@ def _json_of(path: Path) -> object:
         raise UsageError(f"cannot be read: {cause.strerror}", where=str(path), remedy="check the path") from cause
     except ValueError as cause:
         raise UsageError("is not JSON", where=str(path), remedy="a FHIR ConceptMap as JSON") from cause
-

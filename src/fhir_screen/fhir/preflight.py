@@ -161,7 +161,7 @@ def _paging(server: FhirServer) -> Check:
 
 def _clock(server: FhirServer, now: datetime) -> Check:
     theirs = server.clock()
-    if theirs is None:
+    if theirs is None or theirs.tzinfo is None:
         return Check("clock", Mark.WARNING, "the server does not tell its time", "look at its clock by hand")
     apart = abs(theirs - now)
     words = f"{round(apart.total_seconds())} s apart"

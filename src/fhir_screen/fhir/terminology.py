@@ -18,12 +18,17 @@ _LARGEST = 1_900_000
 
 @dataclass(frozen=True, slots=True)
 class Descendant:
-    """A code that lies below a listed one, and the concept that it thereby belongs to."""
+    """A code that lies below a listed one, and the concept that it thereby belongs to.
+
+    ``depth`` counts the listed codes that the one above it lies below, from 1: where two sets meet in one code, the
+    deeper one says more of it.
+    """
 
     concept: str
     system: str
     code: str
     display: str
+    depth: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,26 +41,40 @@ class NotExpanded:
     why: str
 
 
-def parents(terms: Terms, systems: Iterable[str]) -> list[tuple[str, str, str]]:
-    """Concept, system and code of every row that the mapping marks with `descendants`, of these systems (URIs)."""
-    known = frozenset(systems)
-    return sorted((c, s, code) for c in terms.descended for s, code in set(terms.codes_of[c]) if s in known)
+@dataclass(frozen=True, slots=True)
+class Expansion:
+    found: tuple[Descendant, ...]
+    refused: tuple[NotExpanded, ...]
 
 
-def expand(server: FhirServer, terms: Terms, systems: Iterable[str]) -> Iterator[Descendant | NotExpanded]:
+_Row = tuple[str, str, str]
+"""Concept, system, code."""
+
+
+def expand(server: FhirServer, terms: Terms, systems: Iterable[str]) -> Expansion:
     """All descendants of the sets that the mapping marks with `descendants`, row by row, without the listed codes.
 
-    ``systems`` are the URIs whose hierarchy the server knows (SNOMED CT). What it does not expand comes as NotExpanded.
+    ``systems`` are the URIs whose hierarchy the server knows (SNOMED CT).
     """
-    rows = parents(terms, systems)
-    listed = frozenset(rows)
-    for concept, system, parent in rows:
+    known = frozenset(systems)
+    rows = sorted({(c, s, code) for c in terms.descended for s, code in terms.codes_of[c] if s in known})
+    below: dict[_Row, list[_Contained]] = {}
+    refused: list[NotExpanded] = []
+    for row in rows:
         try:
-            for found in _below(server, system, parent):
-                if (concept, system, found.code) not in listed:
-                    yield Descendant(concept, system, found.code, found.display)
-        except PreflightError as refused:
-            yield NotExpanded(concept, system, parent, refused.what)
+            below[row] = list(_below(server, row[1], row[2]))
+        except PreflightError as cause:
+            refused.append(NotExpanded(*row, cause.what))
+    return Expansion(tuple(_descendants(below, frozenset(rows))), tuple(refused))
+
+
+def _descendants(below: Mapping[_Row, list[_Contained]], listed: frozenset[_Row]) -> Iterator[Descendant]:
+    codes = {(system, parent): {one.code for one in found} for (_, system, parent), found in below.items()}
+    for (concept, system, parent), found in below.items():
+        above = [p for (s, p), lower in codes.items() if s == system and p != parent and parent in lower]
+        for one in found:
+            if (concept, system, one.code) not in listed:
+                yield Descendant(concept, system, one.code, one.display, 1 + len(above))
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,22 +123,29 @@ def _parameters(value_set: Json, offset: int) -> Json:
 
 def as_overlay(found: Iterable[Descendant], source: str, day: str) -> str:
     """A file for a site's `include`: dated, with a hash over its rows, so that a change shows."""
-    concepts: dict[tuple[str, str], set[str]] = {}
+    depths: dict[tuple[str, str, str], int] = {}
     names: dict[tuple[str, str], str] = {}
     for one in found:
-        concepts.setdefault((one.system, one.code), set()).add(one.concept)
+        place = (one.system, one.code, one.concept)
+        depths[place] = max(depths.get(place, 1), min(one.depth, _DEEPEST))
         names[one.system, one.code] = max(names.get((one.system, one.code), ""), one.display)
-    rows = [(system, code, names[system, code], sorted(of)) for (system, code), of in sorted(concepts.items())]
-    named = [_line(system, code, of, f", display: {_quoted(name)}") for system, code, name, of in rows]
-    bare = [_line(system, code, of, "") for system, code, _, of in rows]
+    rows: dict[tuple[str, str, int], list[str]] = {}
+    for (system, code, concept), depth in sorted(depths.items()):
+        rows.setdefault((system, code, depth), []).append(concept)
+    bare = [_line(*row, concepts, "") for row, concepts in rows.items()]
+    named = [_line(*row, of, f", display: {_quoted(names[row[0], row[1]])}") for row, of in rows.items()]
     lines = named if len("\n".join(named).encode()) < _LARGEST else bare
     digest = hashlib.sha256("\n".join(bare).encode()).hexdigest()
-    head = [f"# Descendants, from {source} on {day}: {len(rows)} codes, sha256 {digest}"]
-    return "\n".join([*head, "codes:", *lines]) + "\n"
+    head = f"# Descendants, from {source} on {day}: {len(names)} codes, sha256 {digest}"
+    return "\n".join([head, "codes:", *lines]) + "\n"
 
 
-def _line(system: str, code: str, concepts: list[str], display: str) -> str:
-    return f"  - {{system: {_quoted(system)}, code: {_quoted(code)}, concept: [{', '.join(concepts)}]{display}}}"
+_DEEPEST = 4
+
+
+def _line(system: str, code: str, depth: int, concepts: list[str], display: str) -> str:
+    named = f"concept: [{', '.join(concepts)}], descends: {depth}{display}"
+    return f"  - {{system: {_quoted(system)}, code: {_quoted(code)}, {named}}}"
 
 
 def _quoted(text: str) -> str:

@@ -523,6 +523,8 @@ class LocalCodeDoc(Doc):
     concept: Names = ()
     equals: str = ""
     display: str = ""
+    descends: Literal["", "1", "2", "3", "4"] = ""
+    """Of rows that `expand` wrote: how specific the set is below which the code lies; weaker than any listed code."""
 
 
 class UpperLimitDoc(Doc):

@@ -17,12 +17,12 @@ from fhir_screen.core.trials import Atom, Criterion, Trial
 from fhir_screen.errors import MappingError, UsageError
 from fhir_screen.mapping.documents import AnchorsDoc, AtomDoc, CriterionDoc, LibraryDoc, SiteDoc, TrialDoc
 from fhir_screen.mapping.rules import ANCHORS, Scope, Shared, compile_rule
-from fhir_screen.mapping.shapes import Shapes
+from fhir_screen.mapping.shapes import ResourceShape, Shapes
 from fhir_screen.mapping.shaping import compile_shapes
 from fhir_screen.mapping.validation import validated
 from fhir_screen.mapping.vocabulary import Terms, compile_terms
 from fhir_screen.mapping.walk import atoms_in, kinds_of, leaves
-from fhir_screen.mapping.yamlfile import Document, did_you_mean, read_yaml
+from fhir_screen.mapping.yamlfile import Document, Steps, did_you_mean, read_yaml
 
 _CLOSED = frozenset({"completed", "terminated", "withdrawn", "suspended"})
 
@@ -89,12 +89,14 @@ def load(
     site_doc = validated(SiteDoc, site_document) if site_document else SiteDoc()
     site = (site_document, site_doc) if site_document else None
     included = [] if site_document is None else [_included(site_document, name) for name in site_doc.include]
+    concepts = [read_yaml(path) for path in _yaml(folder / "concepts")]
     terms = compile_terms(
-        read_yaml(folder / "systems.yaml"), [read_yaml(p) for p in _yaml(folder / "concepts")],
+        read_yaml(folder / "systems.yaml"), concepts,
         read_yaml(folder / "analytes.yaml"), read_yaml(folder / "units.yaml"), read_yaml(folder / "words.yaml"), site,
         included,
     )  # fmt: skip
     shapes = compile_shapes(read_yaml(folder / "resources.yaml"), site_document)
+    _check_types(concepts, shapes)
     library, derived = _library([read_yaml(p) for p in _yaml(folder / "rules")])
     available = [read_yaml(p) for p in _yaml(folder / "trials")]
     documents = _chosen(available, trials, folder)
@@ -104,7 +106,7 @@ def load(
         _check_site(available, *site)
     digest = _digest(folder, [*([site_file] if site_file else []), *(document.path for document, _ in included)])
     compiled = tuple(
-        _trial(document, terms, library, derived, overrides, site_doc, digest) for document in documents
+        _trial(document, terms, shapes.resources, library, derived, overrides, site_doc, digest) for document in documents
     )
     return Study(compiled, terms, shapes, _site(site_document, site_doc))
 
@@ -115,6 +117,18 @@ def _included(site: Document, name: str) -> tuple[Document, SiteDoc]:
     if extra := set(document.content) - {"codes", "units"}:
         raise document.error(f"an included file holds codes and units alone (found {min(extra)!r})", (min(extra),))
     return document, doc
+
+
+def _check_types(concepts: Iterable[Document], shapes: Shapes) -> None:
+    """Concepts are found in types that `resources.yaml` can read."""
+    for document in concepts:
+        named: list[tuple[Steps, Any]] = [(("found_in",), document.content["found_in"])]
+        entries = document.content["concepts"].items()
+        named += [(("concepts", name, "found_in"), entry["found_in"]) for name, entry in entries if "found_in" in entry]
+        for steps, kinds in named:
+            for kind in [kinds] if isinstance(kinds, str) else kinds:
+                if kind not in shapes.resources:
+                    raise document.error(f"unknown resource type {kind!r}", steps, did_you_mean(kind, shapes.resources))
 
 
 def _yaml(folder: Path) -> list[Path]:
@@ -172,18 +186,15 @@ def _check_site(available: Iterable[Document], document: Document, site: SiteDoc
 
 
 def _trial(
-    document: Document, terms: Terms, library: Mapping[str, Shared], derived: Mapping[str, Shared],
-    overrides: Mapping[str, str], site: SiteDoc, digest: str,
+    document: Document, terms: Terms, shapes: Mapping[str, ResourceShape], library: Mapping[str, Shared],
+    derived: Mapping[str, Shared], overrides: Mapping[str, str], site: SiteDoc, digest: str,
 ) -> Trial:  # fmt: skip
     doc = validated(TrialDoc, document)
     parameters = _parameters(document, doc, overrides)
     own = {name: Shared(document, ("derived", name), document.content["derived"][name]) for name in doc.derived}
-    ids = [id_ for criterion in doc.criteria.values() for id_ in criterion.atoms]
-    for id_ in ids:
-        if ids.count(id_) > 1:
-            raise document.error(f"atom {id_!r} is defined twice", ("criteria",), "atom ids are unique in a trial")
+    ids = _atom_ids(document, doc)
     scope = Scope(
-        document, (), terms, parameters, frozenset(ids), library, {**derived, **own}, used={"time_zone"}
+        document, (), terms, shapes, parameters, frozenset(ids), library, {**derived, **own}, used={"time_zone"}
     )  # fmt: skip
     criteria = tuple(_criterion(scope.at("criteria", id_), id_, c, site) for id_, c in doc.criteria.items())
     if doc.population not in ids:
@@ -201,6 +212,18 @@ def _trial(
     )  # fmt: skip
 
 
+def _atom_ids(document: Document, doc: TrialDoc) -> dict[str, str]:
+    """The atoms of a trial, each with its criterion."""
+    ids: dict[str, str] = {}
+    for criterion, one in doc.criteria.items():
+        for id_ in one.atoms:
+            if id_ in ids:
+                steps = ("criteria", criterion, "atoms", id_)
+                raise document.error(f"atom {id_!r} is defined twice", steps, f"{ids[id_]} has it already: rename one")
+            ids[id_] = criterion
+    return ids
+
+
 def _parameters(document: Document, doc: TrialDoc, overrides: Mapping[str, str]) -> dict[str, str]:
     values: dict[str, str] = {}
     for name, parameter in doc.parameters.items():
@@ -209,7 +232,8 @@ def _parameters(document: Document, doc: TrialDoc, overrides: Mapping[str, str])
             remedy = did_you_mean(value, parameter.choices) or f"one of {', '.join(parameter.choices)}"
             raise UsageError(f"{name}={value} is not possible", where=document.where(("parameters", name)), remedy=remedy)
         if name.endswith("_days") and not (value.isdigit() or value == "unset"):
-            raise UsageError(f"{name}={value} is not a number of days", remedy=f"write e.g. {name}=28")
+            where = document.where(("parameters", name))
+            raise UsageError(f"{name}={value} is not a number of days", where=where, remedy=f"write e.g. {name}=28")
         values[name] = value
     return values
 
@@ -280,7 +304,7 @@ def _atom(scope: Scope, id_: str, doc: AtomDoc, site: SiteDoc) -> Atom:
     return Atom(id_, doc.text, kind, rule, guard, hints)
 
 
-def _check_cycles(document: Document, criteria: Iterable[Criterion]) -> None:
+def _check_cycles(document: Document, criteria: Sequence[Criterion]) -> None:
     uses = {
         a.id: atoms_in(a.rule) | (atoms_in(a.asked_when) if a.asked_when else frozenset()) for c in criteria for a in c.atoms
     }
@@ -290,7 +314,8 @@ def _check_cycles(document: Document, criteria: Iterable[Criterion]) -> None:
         while queue:
             atom = queue.pop()
             if atom == start:
-                raise document.error(f"atom {start!r} depends on itself", ("criteria",), "break the circle")
+                steps = next(("criteria", c.id, "atoms", start) for c in criteria if start in {a.id for a in c.atoms})
+                raise document.error(f"atom {start!r} depends on itself", steps, "break the circle")
             if atom not in seen:
                 seen.add(atom)
                 queue += uses.get(atom, ())

@@ -54,7 +54,7 @@ def parsed(text: str) -> Any:
 
     try:
         return parse(text)
-    except (JSONPathError, Exception) as cause:  # noqa: BLE001 - the parser raises bare Exception on a syntax error
+    except (JSONPathError, Exception) as cause:
         raise PathError(f"not a JSONPath: {re.sub(chr(10), ' ', str(cause))[:120]}") from cause
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any, TypeVar
@@ -17,6 +17,7 @@ from fhir_screen.core.quantities import Relation
 from fhir_screen.core.truth import Truth
 from fhir_screen.errors import MappingError
 from fhir_screen.mapping import documents as docs
+from fhir_screen.mapping.shapes import ResourceShape
 from fhir_screen.mapping.validation import validated
 from fhir_screen.mapping.vocabulary import Terms
 from fhir_screen.mapping.yamlfile import Document, Steps, did_you_mean
@@ -47,6 +48,7 @@ class Scope:
     document: Document
     steps: Steps
     terms: Terms
+    shapes: Mapping[str, ResourceShape]
     parameters: Mapping[str, str]
     atoms: frozenset[str] = frozenset()
     library: Mapping[str, Shared] = field(default_factory=dict)
@@ -155,6 +157,7 @@ def selector(scope: Scope, doc: docs.SelectorDoc) -> core.Selector:
     kinds = frozenset(doc.in_) or frozenset[str]().union(*(scope.terms.found_in[c] for c in find | review))
     if not kinds:
         raise scope.error("what to find, and in which resource types, is not said", "add `find:` or `in:`")
+    _check_shapes(scope, doc, kinds)
     where = tuple(
         core.Where(facet, concepts(scope.at("where", facet), w.is_), _truth(w.missing), _truth(w.otherwise), _truth(w.matched),
                    concepts(scope.at("where", facet, "doubtful"), w.doubtful), _words(scope.at("where", facet), w.words),
@@ -172,6 +175,23 @@ def selector(scope: Scope, doc: docs.SelectorDoc) -> core.Selector:
     )  # fmt: skip
 
 
+def _check_shapes(scope: Scope, doc: docs.SelectorDoc, kinds: frozenset[str]) -> None:
+    """The types, facets and links that a rule names are those of `resources.yaml`."""
+    for kind in doc.in_:
+        if kind not in scope.shapes:
+            raise scope.at("in").error(f"unknown resource type {kind!r}", did_you_mean(kind, scope.shapes))
+    shapes = [scope.shapes[kind] for kind in kinds if kind in scope.shapes]
+    facets = {name for s in shapes for name in (*s.facets, *(s.components.facets if s.components else ()))}
+    links = {name for s in shapes for name in s.links}
+    named: list[tuple[str, Steps, str, set[str]]] = [("facet", ("where", name), name, facets) for name in doc.where]
+    named += [("link", ("linked", name), name, links) for name in doc.linked]
+    named += [("link", ("not_linked",), doc.not_linked, links)] if doc.not_linked else []
+    for what, steps, name, known in named:
+        if name not in known:
+            remedy = did_you_mean(name, known) or f"known here: {', '.join(sorted(known))}"
+            raise scope.at(*steps).error(f"no resource type here has a {what} {name!r}", remedy)
+
+
 def _words(scope: Scope, name: str) -> Any:
     if not name or name == "none":
         return None
@@ -182,9 +202,10 @@ def _words(scope: Scope, name: str) -> Any:
 
 def concepts(scope: Scope, names: Iterable[str]) -> frozenset[str]:
     known = scope.terms.found_in
-    for name in names:
+    for number, name in enumerate(names):
         if name not in known:
-            raise scope.error(f"unknown concept {name!r}", did_you_mean(name, known))
+            here = next((scope.at(s) for s in (number, name) if (*scope.steps, s) in scope.document.lines), scope)
+            raise here.error(f"unknown concept {name!r}", did_you_mean(name, known))
     return frozenset(names)
 
 
@@ -209,7 +230,7 @@ def _window(scope: Scope, when: docs.WhenDoc) -> core.Timing:
         return core.Now(length(scope.at("lasting"), when.lasting))
     if when.over_for:
         since = selector(scope.at("not_before"), when.not_before) if when.not_before else None
-        return core.Until(length(scope.at("over_for"), when.over_for), _anchor(scope, when.before), since)
+        return core.Until(length(scope.at("over_for"), when.over_for), _anchor(scope.at("before"), when.before), since)
     return during(scope, when)
 
 
@@ -219,7 +240,7 @@ def during(scope: Scope, when: docs.WhenDoc) -> core.During:
         raise scope.error("say one of within, overlaps, ended_within, lasting, over_for", "e.g. {within: 5 years, before: screening_date}")
     touch, text = next(iter(given.items()))
     unset = {"as-of": core.Unset.AS_OF, "wash-out": core.Unset.WASH_OUT, "unknown": core.Unset.UNKNOWN}[when.if_unset]
-    return core.During(length(scope, text), _anchor(scope, when.before), touch, unset, when.goes_on == "yes")
+    return core.During(length(scope, text), _anchor(scope.at("before"), when.before), touch, unset, when.goes_on == "yes")
 
 
 def _anchor(scope: Scope, name: str) -> str:
@@ -333,7 +354,7 @@ def _count(scope: Scope, text: str) -> int | None:
 def _largest(scope: Scope, doc: docs.LargestDoc) -> core.Largest:
     select = selector(scope, doc)
     analyte = _analyte(scope, doc.analyte, select)
-    return core.Largest(select, analyte, length(scope.at("valid_for"), doc.valid_for), _anchor(scope, doc.before))
+    return core.Largest(select, analyte, length(scope.at("valid_for"), doc.valid_for), _anchor(scope.at("before"), doc.before))
 
 
 def _analyte(scope: Scope, named: str, select: core.Selector) -> str:
@@ -361,8 +382,27 @@ def _derived(scope: Scope, name: str) -> core.Derived:
     if analyte not in analytes:
         raise here.error(f"no analyte comes in {doc.unit!r}", "name it with `analyte:`")
     inputs = tuple((key, _amount(here.at("inputs", key), value)) for key, value in doc.inputs.items())
+    for number, (key, amount) in enumerate(inputs):
+        _check_mates(here.at("inputs", key), amount, list(doc.inputs)[:number])
     value = _formula(here.at("value"), doc.value, frozenset(doc.inputs))
     return core.Derived(name, doc.unit, analyte, inputs, value, doc.together == "yes", EvidenceKind(doc.evidence))
+
+
+def _check_mates(scope: Scope, amount: core.Amounts, before: Sequence[str]) -> None:
+    """An input may hang on one that stands before it, by name."""
+    match amount:
+        case core.AgeYears(at) if at not in before and at not in ANCHORS:
+            remedy = did_you_mean(at, [*before, *ANCHORS])
+            raise scope.at("age_at").error(f"{at!r} is neither an input before it nor an anchor", remedy)
+        case core.Latest(near=near) if near and near not in before:
+            raise scope.at("latest", "near").error(f"{near!r} is not an input before it", did_you_mean(near, before))
+        case core.Bound(source, lower):
+            _check_mates(scope.at("lower_bound" if lower else "upper_bound"), source, before)
+        case core.FirstOf(sources):
+            for number, source in enumerate(sources):
+                _check_mates(scope.at("first_of", number), source, before)
+        case _:
+            return
 
 
 def _formula(scope: Scope, content: Any, inputs: frozenset[str]) -> core.Formula:
@@ -378,12 +418,36 @@ def _formula(scope: Scope, content: Any, inputs: frozenset[str]) -> core.Formula
         raise scope.error("a formula is a number, an input, or one operation")
     verb, body = next(iter(content.items()))
     if verb == "by_sex":
-        return core.BySex(Fraction(body["male"]), Fraction(body["female"]))
+        return _by_sex(scope.at(verb), body)
     if verb not in list(core.Operation):
         known = [*core.Operation, "by_sex"]
         raise scope.at(verb).error(f"unknown operation {verb!r}", did_you_mean(verb, known) or ", ".join(known))
-    operands = body if isinstance(body, list) else [body]
-    return core.Apply(core.Operation(verb), tuple(_formula(scope.at(verb, n), o, inputs) for n, o in enumerate(operands)))
+    here = scope.at(verb)
+    listed = [(here.at(n), one) for n, one in enumerate(body)] if isinstance(body, list) else [(here, body)]
+    if not _takes(core.Operation(verb), len(listed)):
+        raise here.error(f"{verb} takes {_OPERANDS.get(core.Operation(verb), 'one number or more')} (found {len(listed)})")
+    return core.Apply(core.Operation(verb), tuple(_formula(place, one, inputs) for place, one in listed))
+
+
+_OPERANDS = {
+    core.Operation.POWER: "two numbers",
+    core.Operation.SQRT: "one number",
+    core.Operation.LN: "one number",
+    core.Operation.LOG10: "one number",
+}
+
+
+def _takes(operation: core.Operation, count: int) -> bool:
+    return count == {"two numbers": 2, "one number": 1}.get(_OPERANDS.get(operation, ""), max(count, 1))
+
+
+def _by_sex(scope: Scope, body: Any) -> core.BySex:
+    if not isinstance(body, dict) or set(body) != {"male", "female"}:
+        raise scope.error("by_sex names a number for male and one for female", 'e.g. {male: "1", female: "0.85"}')
+    male, female = (_formula(scope.at(sex), body[sex], frozenset()) for sex in ("male", "female"))
+    if not isinstance(male, core.Number) or not isinstance(female, core.Number):
+        raise scope.error("by_sex names a number for male and one for female", 'e.g. {male: "1", female: "0.85"}')
+    return core.BySex(male.value, female.value)
 
 
 def _what(scope: Scope, amount: core.Amounts) -> str:
@@ -407,7 +471,7 @@ def _check_unit(scope: Scope, amount: core.Amounts, unit: str) -> None:
         analyte = scope.terms.vocabulary.analytes[name]
         if unit not in analyte.factors:
             raise scope.error(
-                f"{name} does not come in {unit!r}", did_you_mean(unit, analyte.factors) or f"units: {', '.join(analyte.factors)}"
+                f"{name} does not come in {unit!r}", did_you_mean(unit, [*analyte.factors, "x ULN"]) or f"units: {', '.join(analyte.factors)}"
             )
 
 
@@ -431,7 +495,7 @@ def _result(scope: Scope, body: Any) -> core.Rule:
     select = selector(scope, doc)
     lengths = [length(scope, text) if text else None for text in (doc.valid_for, doc.negative_valid_for)]
     rule = core.Result(
-        select, among, against, core.Pick(doc.pick), lengths[0], lengths[1], _anchor(scope, doc.before), doc.number_means,
+        select, among, against, core.Pick(doc.pick), lengths[0], lengths[1], _anchor(scope.at("before"), doc.before), doc.number_means,
         _absence(scope, doc.absent_means), selector(scope.at("not_before"), doc.not_before) if doc.not_before else None,
         doc.what, EvidenceKind(doc.evidence),
     )  # fmt: skip
@@ -452,10 +516,10 @@ def _daily_dose(scope: Scope, body: Any) -> core.Rule:
     relation, number, unit = comparison(scope, doc.needed)
     if unit != "mg":
         raise scope.at("needed").error("a daily dose is compared in mg", "write e.g. '> 20 mg'")
+    concepts(scope.at("per_milligram"), doc.per_milligram)
     factors = tuple(
         (concept, _ratio(scope.at("per_milligram", concept), text)) for concept, text in doc.per_milligram.items()
     )
-    concepts(scope.at("per_milligram"), doc.per_milligram)
     rule = core.DailyDose(selector(scope, doc), factors, relation, number, during(scope.at("when"), doc.when), doc.what,
                           _exemption(scope, doc))
     return _judged(scope, rule)
@@ -480,7 +544,7 @@ def _stable(scope: Scope, body: Any) -> core.Rule:
     doc = _doc(docs.StableDoc, scope, body)
     good, bad = concepts(scope.at("good"), doc.good), concepts(scope.at("bad"), doc.bad)
     select = selector(scope.at("of"), doc.of)
-    return _judged(scope, core.Stable(select, good, bad, length(scope, doc.for_), _anchor(scope, doc.before), doc.what))
+    return _judged(scope, core.Stable(select, good, bad, length(scope, doc.for_), _anchor(scope.at("before"), doc.before), doc.what))
 
 
 def _age(scope: Scope, body: Any) -> core.Rule:
@@ -488,7 +552,7 @@ def _age(scope: Scope, body: Any) -> core.Rule:
     relation, number, unit = comparison(scope, doc.needed)
     if number.denominator != 1 or unit not in ("", "years"):
         raise scope.at("needed").error("an age is compared in completed years", "write e.g. '>= 19 years'")
-    return core.Age(relation, int(number), _anchor(scope, doc.at))
+    return core.Age(relation, int(number), _anchor(scope.at("at"), doc.at))
 
 
 def _sex(scope: Scope, body: Any) -> core.Rule:
@@ -499,8 +563,7 @@ def _sex(scope: Scope, body: Any) -> core.Rule:
 
 def _instance_is(scope: Scope, body: Any) -> core.Rule:
     doc = _doc(docs.InstanceDoc, scope, body)
-    named = (concepts(scope, names) for names in (doc.find, doc.review, doc.never))
-    return core.InstanceIs(*named)
+    return core.InstanceIs(*(concepts(scope.at(key), getattr(doc, key)) for key in ("find", "review", "never")))
 
 
 def _instance_state(scope: Scope, body: Any) -> core.Rule:
@@ -518,6 +581,8 @@ def _rules(scope: Scope, body: Any) -> tuple[core.Rule, ...]:
 
 def _at_least(scope: Scope, body: Any) -> core.Rule:
     doc = _doc(docs.AtLeastDoc, scope, body)
+    if doc.count > len(doc.of):
+        raise scope.error(f"at least {doc.count} of {len(doc.of)} can never be true", "lower `count:` or add a rule")
     return core.AtLeast(doc.count, _rules(scope.at("of"), list(doc.of)))
 
 

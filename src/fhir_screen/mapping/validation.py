@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from fhir_screen.errors import MappingError
 from fhir_screen.mapping.yamlfile import Document, Steps, did_you_mean
@@ -16,6 +17,8 @@ Model = TypeVar("Model", bound=BaseModel)
 def validated(model: type[Model], document: Document, content: Any = None, steps: Steps = ()) -> Model:
     """Checks a document, or the part of it at ``steps``."""
     value = document.content if content is None else content
+    if not isinstance(value, dict):
+        raise document.error(f"should be a valid dictionary (found {_brief(value)})", steps, "write `key: value` lines")
     try:
         return model.model_validate(value)
     except ValidationError as cause:
@@ -25,8 +28,7 @@ def validated(model: type[Model], document: Document, content: Any = None, steps
 def _first_mistake(
     model: type[BaseModel], document: Document, content: Any, steps: Steps, cause: ValidationError
 ) -> MappingError:
-    mistakes = sorted(cause.errors(), key=lambda e: (e["type"] != "extra_forbidden", len(e["loc"])))
-    mistake = mistakes[0]
+    mistake = min(cause.errors(), key=lambda e: _telling(content, e))
     inside = _existing(content, mistake["loc"])
     where = (*steps, *inside)
     key = str(mistake["loc"][-1])
@@ -45,6 +47,11 @@ def _first_mistake(
             return document.error(f"{mistake['msg'].lower()} (found {_brief(mistake['input'])})", where)
 
 
+def _telling(content: Any, error: ErrorDetails) -> tuple[bool, int, bool]:
+    """Misspelt keys first, then the deepest place: of several shapes that fit not, the one that was meant fits longest."""
+    return (error["type"] != "extra_forbidden", -len(_existing(content, error["loc"])), error["type"] != "literal_error")
+
+
 def _brief(value: Any) -> str:
     text = repr(value)
     return text if len(text) < 60 else text[:57] + "..."
@@ -57,23 +64,29 @@ def _listing(known: Iterable[str]) -> str:
 def _existing(content: Any, loc: tuple[str | int, ...]) -> Steps:
     """The part of an error's location that is a path in the document (pydantic adds names of union members)."""
     steps: list[str | int] = []
+    inside: Any = content
     for step in loc:
-        if isinstance(content, dict) and step in content:
-            content = content[step]
-        elif isinstance(content, list | tuple) and isinstance(step, int) and step < len(content):
-            content = content[step]
-        else:
-            continue
-        steps.append(step)
+        if step in _steps_into(inside):
+            inside = inside[step]
+            steps.append(step)
     return tuple(steps)
+
+
+def _steps_into(content: Any) -> Iterable[Any]:
+    match content:
+        case dict():
+            return content.keys()
+        case list() | tuple():
+            return range(len(content))
+        case _:
+            return ()
 
 
 def _keys_of(model: type[BaseModel], loc: tuple[str | int, ...]) -> set[str]:
     current: Any = model
     for step in loc:
         current = _into(current, step)
-    models = [m for m in _models(current)]
-    return {field.alias or name for m in models for name, field in m.model_fields.items()}
+    return {field.alias or name for m in _models(current) for name, field in m.model_fields.items()}
 
 
 def _into(current: Any, step: str | int) -> Any:

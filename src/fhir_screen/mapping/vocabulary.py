@@ -4,15 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC
 from fractions import Fraction
 
 from fhir_screen.core.chart import UpperLimit, Vocabulary
-from fhir_screen.core.codes import Code, Codebook, CodeSystem, Matching, Membership, Reach, canonical_code, canonical_uri
+from fhir_screen.core.codes import (
+    Code,
+    Codebook,
+    CodeSystem,
+    Matching,
+    Membership,
+    Reach,
+    canonical_code,
+    canonical_uri,
+)
+from fhir_screen.core.dates import Span
 from fhir_screen.core.quantities import Interval
 from fhir_screen.core.units import Analyte, Factor, UnitTable, folded
 from fhir_screen.core.words import Words
-from fhir_screen.mapping.documents import AnalyteDoc, AnalytesDoc, ConceptDoc, ConceptsDoc, SystemsDoc, UnitsDoc, WordsDoc
-from fhir_screen.mapping.documents import SiteDoc
+from fhir_screen.mapping.documents import (
+    AnalyteDoc,
+    AnalytesDoc,
+    ConceptDoc,
+    ConceptsDoc,
+    SiteDoc,
+    SystemsDoc,
+    UnitsDoc,
+    WordsDoc,
+)
 from fhir_screen.mapping.validation import validated
 from fhir_screen.mapping.yamlfile import Document, Steps, did_you_mean
 
@@ -37,6 +56,9 @@ class _Rows:
 
     def add(self, system: str, code: str, membership: Membership) -> None:
         self.table.setdefault(system, {}).setdefault(code, {})[membership.concept] = membership
+
+    def holds(self, system: str, code: str, concept: str) -> bool:
+        return concept in self.table.get(system, {}).get(code, {})
 
     def frozen(self) -> dict[str, dict[str, tuple[Membership, ...]]]:
         return {s: {c: tuple(ms.values()) for c, ms in codes.items()} for s, codes in self.table.items()}
@@ -87,6 +109,7 @@ def compile_terms(
         for ucum, more in overlay[1].units.items():
             _known(overlay[0], ucum, spellings, "unit", ("units", ucum))
             spellings[ucum] = (*spellings[ucum], *more)
+    _check_factors(analytes, validated(AnalytesDoc, analytes), unit_doc)
     _check_spellings(units, unit_doc, site)
     codebook = Codebook(code_systems, rows.frozen())
     limits = _upper_limits(site, labels, analyte_of, analyte_table)
@@ -98,6 +121,15 @@ def compile_terms(
         {name: tuple(codes) for name, codes in codes_of.items()},
         {text: tuple(ms.values()) for text, ms in texts.items()}, frozenset(descended),
     )  # fmt: skip
+
+
+def _check_factors(document: Document, doc: AnalytesDoc, units: UnitsDoc) -> None:
+    """A unit that `units.yaml` does not know is never recognised; "" is the unit of a bare number."""
+    for name, entry in doc.analytes.items():
+        for table in ("factors", "molar", "fraction"):
+            for unit in getattr(entry, table):
+                if unit:
+                    _known(document, unit, units.units, "unit", ("analytes", name, table, unit))
 
 
 def _check_spellings(document: Document, doc: UnitsDoc, site: tuple[Document, SiteDoc] | None) -> None:
@@ -133,6 +165,9 @@ def _systems(document: Document, doc: SystemsDoc, site: tuple[Document, SiteDoc]
             other = table.setdefault(canonical_uri(uri), system)
             if other is not system:
                 raise document.error(f"{uri} is a name of {other.key} and of {key}", ("systems", key), "keep one")
+    for name, keys in doc.joint.items():
+        for number, key in enumerate(keys):
+            _known(document, key, doc.systems, "code system", ("joint", name, number))
     if site is not None:
         for key in site[1].system_aliases:
             _known(site[0], key, doc.systems, "code system", ("system_aliases", key))
@@ -150,7 +185,7 @@ def _add_rows(
             raise document.error("a row is [system, code, display, verification] and perhaps a number", here)
         keys = doc.joint.get(row[0]) or (row[0],)
         for key in keys:
-            _known(document, key, {k for k in systems if k in doc.systems}, "code system", here)
+            _known(document, key, doc.systems, "code system", here, doc.joint)
             system = systems[key]
             code = canonical_code(row[1], system.matching)
             rows.add(key, code, Membership(name, len(code), row[4] if len(row) == 5 else None))
@@ -171,7 +206,11 @@ def _add_local(
             raise document.error("a local code needs `concept` or `equals`", steps, "name the concept it belongs to")
         for concept in local.concept:
             _known(document, concept, labels, "concept", (*steps, "concept"))
-            rows.add(key, code, Membership(concept, 1000))
+            if not local.descends:
+                rows.add(key, code, Membership(concept, 1000))
+            elif not rows.holds(key, code, concept):
+                # Only so does melanoma, listed, stay no other malignancy, although it lies below malignant disease.
+                rows.add(key, code, Membership(concept, int(local.descends)))
         if local.equals:
             for membership in _equal(document, steps, local.equals, systems, rows):
                 rows.add(key, code, Membership(membership.concept, 1000, membership.value))
@@ -183,7 +222,7 @@ def _equal(
     uri, _, code = equals.partition("|")
     system = systems.get(uri) or systems.get(canonical_uri(uri))
     if system is None or not code:
-        raise document.error(f"{equals!r} is not system|code of a known system", (*steps, "equals"), "e.g. LNC|718-7")
+        raise document.error(f"{equals!r} is not system|code of a known system", (*steps, "equals"), "e.g. LNC|<code>")
     book = Codebook(systems, rows.frozen())
     found = book.memberships(Code(system.key, code, system.uri))
     if not found:
@@ -208,7 +247,8 @@ def _analyte(document: Document, doc: AnalytesDoc, name: str, entry: AnalyteDoc)
     unit = entry.unit or base.unit
     if unit not in factors:
         raise document.error(f"the canonical unit {unit!r} has no factor", steps, f"add {unit}: '1'")
-    plausible = tuple(_range(document, text, (*steps, "plausible")) for text in entry.plausible or base.plausible)
+    ranges = entry.plausible or base.plausible
+    plausible = tuple(_range(document, text, (*steps, "plausible", n)) for n, text in enumerate(ranges))
     steps_of = entry.steps or base.steps
     return Analyte(
         name, unit, factors, plausible, frozenset(entry.whole or base.whole),
@@ -225,16 +265,17 @@ def _factor(document: Document, text: str, steps: Steps) -> Factor:
 
 def _range(document: Document, text: str, steps: Steps) -> Interval:
     low, _, high = text.partition(" to ")
-    first = _fraction(document, low, steps)
-    return Interval(first, _fraction(document, high, steps) if high else first)
+    remedy = "write e.g. 3 to 20, or one number"
+    first = _fraction(document, low, steps, remedy)
+    return Interval(first, _fraction(document, high, steps, remedy) if high else first)
 
 
-def _fraction(document: Document, text: str, steps: Steps) -> Fraction:
+def _fraction(document: Document, text: str, steps: Steps, remedy: str = "write 0.1 or 1/88.42") -> Fraction:
     top, _, bottom = text.partition("/")
     try:
         return Fraction(top.strip()) / Fraction(bottom.strip() or 1)
     except (ValueError, ZeroDivisionError):
-        raise document.error(f"{text!r} is not a number or a fraction", steps, "write 0.1 or 1/88.42") from None
+        raise document.error(f"{text!r} is not a number or a fraction", steps, remedy) from None
 
 
 def _upper_limits(
@@ -252,12 +293,18 @@ def _upper_limits(
         analyte = analytes.get(analyte_of.get(entry.test, ""))
         if analyte is None or unit not in analyte.factors:
             raise document.error(f"{entry.test} does not come in {unit!r}", (*steps, "high"), f"write e.g. {value} U/L")
+        for key, day in (("from", entry.from_), ("until", entry.until)):
+            if day and ((span := Span.parse(day, UTC)) is None or not span.exact or span.moment is not None):
+                raise document.error(f"{day!r} is not a day", (*steps, key), "write YYYY-MM-DD")
         limits.append(
             UpperLimit(entry.test, _fraction(document, value, steps), unit, entry.sex or None, entry.from_, entry.until)
         )
     return tuple(limits)
 
 
-def _known(document: Document, name: str, known: Iterable[str], what: str, steps: Steps) -> None:
+def _known(
+    document: Document, name: str, known: Iterable[str], what: str, steps: Steps, also: Iterable[str] = ()
+) -> None:
+    """``also``: what may have been meant as well."""
     if name not in known:
-        raise document.error(f"unknown {what} {name!r}", steps, did_you_mean(name, known))
+        raise document.error(f"unknown {what} {name!r}", steps, did_you_mean(name, [*known, *also]))

@@ -74,7 +74,7 @@ def read_yaml(path: Path) -> Document:
 
 
 def _refuse_aliases(text: str, path: Path) -> None:
-    if "&" not in text and "*" not in text:
+    if not any(sign in text for sign in "&*!"):
         return
     for token in yaml.scan(text, Loader=yaml.CSafeLoader if hasattr(yaml, "CSafeLoader") else yaml.SafeLoader):
         if isinstance(token, yaml.AnchorToken | yaml.AliasToken | yaml.TagToken):

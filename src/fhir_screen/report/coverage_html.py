@@ -39,7 +39,7 @@ def render(found: Iterable[TrialCoverage], as_of: str) -> Iterator[str]:
     yield (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; style-src \'unsafe-inline\'">'
+        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
         f"<title>Coverage</title><style>{_STYLE}</style></head><body>\n"
         f"<h1>Coverage{' as of ' + _e(as_of) if as_of else ''}</h1>\n"
         '<p class="quiet">For how many patients the record holds what each criterion asks. Counts of patients, '

@@ -23,6 +23,10 @@ _SHARED: Final = 2
 """Words that somebody typed are shown where so many patients carry the same; of one patient alone they may be his."""
 
 
+_NAMELESS: Final = frozenset({"ResearchSubject"})
+"""Types whose codes are identifiers (of studies), which nobody maps."""
+
+
 @dataclass(frozen=True, slots=True)
 class UnknownCode:
     """A code that no concept holds; ``count`` records of ``patients`` patients carry it and no code that is known.
@@ -39,6 +43,8 @@ class UnknownCode:
     patients: int
     atoms: tuple[str, ...] = ()
     perhaps: tuple[str, ...] = ()
+    known_system: bool = False
+    """By its system the code is another thing, though a name that somebody looks for stands in its display."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,13 +110,17 @@ def _first(counted: Counter[str]) -> str:
     return min(counted, key=lambda text: (-counted[text], text), default="")
 
 
-def inventory(records: Iterable[PatientRecord], trials: Iterable[Trial], terms: Terms) -> Inventory:
+def inventory(
+    records: Iterable[PatientRecord], trials: Iterable[Trial], terms: Terms, names: Mapping[str, Words]
+) -> Inventory:
     """Counts what is not understood, of the resource types that some atom looks at.
+
+    ``names`` are what concepts are called at sites, beside their labels.
 
     It holds codes, displays and units, and no patient data: words that somebody typed only where patients share them.
     """
-    watchers = list(_watchers(trials, terms))
-    kinds = frozenset[str]().union(*(watcher.selector.kinds for watcher in watchers))
+    watchers = list(_watchers(trials, terms, names))
+    kinds = frozenset[str]().union(*(watcher.selector.kinds for watcher in watchers)) - _NAMELESS
     seen: dict[_Key, _Seen] = {}
     spellings: Counter[str] = Counter()
     concepts: dict[str, set[str]] = {}
@@ -129,7 +139,7 @@ def inventory(records: Iterable[PatientRecord], trials: Iterable[Trial], terms: 
     entries = list(_entries(seen, watchers))
     for entry, one in entries:
         # A result whose code gets its meaning from this list needs its unit at once, not in a second round.
-        for spelling, count in one.strange.items() if entry.code and entry.atoms else ():
+        for spelling, count in one.strange.items() if entry.atoms and not entry.known_system else ():
             spellings[spelling] += count
             concepts.setdefault(spelling, set()).add(entry.code)
     codes = [entry for entry, _ in entries] + list(_words_alone(seen, watchers))
@@ -163,7 +173,8 @@ def _entries(seen: Mapping[_Key, _Seen], watchers: Sequence[_Watcher]) -> Iterat
         display, carriers = key.words or one.display, len(one.carriers)
         yield (
             UnknownCode(
-                key.kind, key.system, key.code, display, one.unit, one.count, carriers, concern.atoms, concern.perhaps
+                key.kind, key.system, key.code, display, one.unit, one.count, carriers, concern.atoms, concern.perhaps,
+                key.certain,
             ),
             one,
         )  # fmt: skip
@@ -205,7 +216,7 @@ class _Watcher:
 
     atom: str
     selector: Selector
-    names: Mapping[str, Words]
+    names: Mapping[str, tuple[Words, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,13 +225,18 @@ class _Concern:
     perhaps: tuple[str, ...]
 
 
-def _watchers(trials: Iterable[Trial], terms: Terms) -> Iterator[_Watcher]:
+def _watchers(trials: Iterable[Trial], terms: Terms, named: Mapping[str, Words]) -> Iterator[_Watcher]:
     for trial in trials:
         for criterion in trial.criteria:
             for atom in criterion.atoms:
                 for selector in _selectors(atom):
-                    names = {c: Words.of([terms.vocabulary.labels[c]]) for c in sorted(selector.find)}
+                    names = {c: _names(c, terms, named) for c in sorted(selector.find)}
                     yield _Watcher(atom.id, selector, names)
+
+
+def _names(concept: str, terms: Terms, named: Mapping[str, Words]) -> tuple[Words, ...]:
+    label = Words.of([terms.vocabulary.labels[concept]])
+    return (label, named[concept]) if concept in named else (label,)
 
 
 def _selectors(atom: Atom) -> Iterator[Selector]:
@@ -237,7 +253,7 @@ def _concern(key: _Key, one: _Seen, watchers: Iterable[_Watcher]) -> _Concern:
     for watcher in watchers:
         if key.kind not in watcher.selector.kinds:
             continue
-        named = {concept for concept, name in watcher.names.items() if name.find(texts)}
+        named = {concept for concept, names in watcher.names.items() if any(n.find(texts) for n in names)}
         words = None if key.certain else watcher.selector.words
         if named or (words is not None and words.find(texts)):
             atoms.add(watcher.atom)
@@ -248,11 +264,12 @@ def _concern(key: _Key, one: _Seen, watchers: Iterable[_Watcher]) -> _Concern:
 def as_overlay(found: Inventory, most: int = 200) -> str:
     """A site overlay to paste and correct: every entry is a comment until somebody names its concept.
 
-    Of codes that seem to concern no atom at most ``most`` are listed.
+    Of codes that seem to concern no atom, or are another thing by their system, at most ``most`` are listed.
     """
     coded = [entry for entry in found.codes if entry.code]
-    concerned = [entry for entry in coded if entry.atoms]
+    concerned = [entry for entry in coded if entry.atoms and not entry.known_system]
     others = [entry for entry in coded if not entry.atoms]
+    known = [entry for entry in coded if entry.known_system]
     lines = [
         f"# What the mappings do not know in {_patients(found.patients)}, most frequent first. Write a concept",
         f"# (mappings/concepts) for {UNDECIDED}, or `equals: SYSTEM|code` with a code that the mappings know, take the",
@@ -267,6 +284,9 @@ def as_overlay(found: Inventory, most: int = 200) -> str:
     lines += (line for entry in others[:most] for line in _code_lines(entry))
     if len(others) > most:
         lines.append(f"  # and {len(others) - most} more; --json has them all")
+    if known:
+        lines.append("  # --- another test by their code; look here if one is missing that should be there")
+    lines += (line for entry in known[:most] for line in _code_lines(entry))
     lines.append("units:")
     for unit in found.units:
         lines.append(f"  # {unit.count} x with {', '.join(unit.concepts)}; the UCUM code, for example {_EXAMPLE}")
@@ -318,6 +338,7 @@ def as_json(found: Inventory) -> Mapping[str, object]:
             {
                 "type": c.kind, "system": c.system, "code": c.code, "display": c.display, "unit": c.unit,
                 "count": c.count, "patients": c.patients, "atoms": list(c.atoms), "perhaps": list(c.perhaps),
+                "known_system": c.known_system,
             }
             for c in found.codes
         ],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -92,12 +92,12 @@ class Watch:
         self.found = alarms(self.before, self.cohorts)
 
 
-def unwatched(trials: Collection[str]) -> Watch:
+def unwatched(trials: Mapping[str, str]) -> Watch:
     """Without a state folder there is nothing to compare with, and nothing is kept."""
     return Watch(None, cohorts=_empty(trials))
 
 
-def watched_plan(folder: StateFolder, scope: Scope, trials: Collection[str]) -> Watch:
+def watched_plan(folder: StateFolder, scope: Scope, trials: Mapping[str, str]) -> Watch:
     """Compares with the last good night, stops nothing, and leaves the folder as it is."""
     return Watch(None, folder.last_good(scope.name), cohorts=_empty(trials))
 
@@ -106,7 +106,7 @@ def watched_plan(folder: StateFolder, scope: Scope, trials: Collection[str]) -> 
 def watched_run(
     folder: StateFolder,
     scope: Scope,
-    trials: Collection[str],
+    trials: Mapping[str, str],
     accepted: str | None,
     clock: Callable[[], datetime],
     code_of: Callable[[BaseException], int],
@@ -123,8 +123,8 @@ def watched_run(
         _end(watch, folder, scope, started, clock(), 0, None)
 
 
-def _empty(trials: Collection[str]) -> dict[str, Cohort]:
-    return {trial: Cohort() for trial in trials}
+def _empty(trials: Mapping[str, str]) -> dict[str, Cohort]:
+    return {trial: Cohort(version) for trial, version in trials.items()}
 
 
 def _end(
