@@ -340,6 +340,13 @@ def charts(draw: st.DrawFn, largest: int = 14) -> Chart:
             "period": {"start": "2014-01-01", "end": "2014-01-02"},
         }
     )
+    resources.append(
+        {
+            "resourceType": "Condition",
+            "code": {"coding": [{"system": "http://hl7.org/fhir/sid/icd-10", "code": "I10", "display": "Hypertension"}]},
+            "onsetDateTime": "2014-01-01",
+        }
+    )
     if draw(st.booleans()):
         resources.append(draw(conditions("dx-melanoma")))
     for number, resource in enumerate(resources):

@@ -61,6 +61,7 @@ def init(folder: Path, server: str | None, site_id: str, time_zone: str, force: 
         "zone": _zone(time_zone),
         "program": shutil.which("fhir-screen") or str(Path(sys.executable).with_name("fhir-screen")),
         "user": _user(),
+        **_examples(),
     }
     texts = {name: _filled(text, given) for name, text in _FILES.items()}
     standing = sorted(name for name in texts if (place / name).exists())
@@ -69,6 +70,16 @@ def init(folder: Path, server: str | None, site_id: str, time_zone: str, force: 
     _lay(place, texts)
     for line in _NEXT.splitlines():
         click.echo(_filled(line, given))
+
+
+def _examples() -> dict[str, str]:
+    """A trial of the packaged mappings, and an exclusion of it, for lines that show how a site speaks of them."""
+    from fhir_screen.core.decision import Role
+    from fhir_screen.mapping.load import load
+
+    trial = load().trials[0]
+    exclusion = next(criterion for criterion in trial.criteria if criterion.role is Role.EXCLUSION)
+    return {"trial": trial.id, "atom": exclusion.atoms[0].id}
 
 
 def _one_word(text: str, option: str) -> str:
@@ -157,12 +168,12 @@ state = "state"
 site: @site@                # goes into the ids of all that is written: never change it once a night has run
 time_zone: @zone@           # says on which civil day an instant lies
 
-# studies: [<registry id>]  # the trials that this site takes part in; left out: all of the mappings
+# studies: [@trial@]    # the trials that this site takes part in; left out: all of the mappings
 
 # Local codes: `fhir-screen codes SOURCE` writes this block for you from what the mappings do not know.
 # codes:
-#   - {system: http://fhir.hospital.example/lab, code: HB, equals: LNC|<code>, display: hemoglobin}
-#   - {system: http://fhir.hospital.example/drug, code: "653500391", equals: ATC|<code>, display: a drug}
+#   - {system: http://fhir.hospital.example/lab, code: HB, concept: lab-hemoglobin-mass, display: hemoglobin}
+#   - {system: http://fhir.hospital.example/drug, code: "653500391", concept: drug-ici, display: a checkpoint inhibitor}
 
 # More spellings of units, by the UCUM code that they mean.
 # units:
@@ -179,7 +190,7 @@ time_zone: @zone@           # says on which civil day an instant lies
 
 # What silence means for an atom: closed (not on record is no) or unknown (a person is asked).
 # absence_policy:
-#   <atom id>: unknown
+#   @atom@: unknown
 
 # Whether candidates are written for studies that the registry says are closed.
 # write_closed_studies: "false"

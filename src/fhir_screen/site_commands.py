@@ -134,7 +134,7 @@ def coverage(source: str, show_all: bool, as_json: bool, page: Path | None, outp
         emit(coverage_table.render(found, _paper(output)), output)
     for trial in found:
         if not trial.patients:
-            say(f"{trial.trial}: nobody here has its disease by a code that the mappings know; see `fhir-screen codes`")
+            say(f"{trial.trial}: nobody here has its disease by a code that the mappings know; see `fhir-screen codes`, or --all")
     leave(heard.told())
 
 

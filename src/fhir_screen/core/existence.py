@@ -250,7 +250,7 @@ def _uncoded(chart: Chart, rule: Has) -> list[Fact]:
         and part_of(fact.codings, selector) is None
         and not (rule.exempt and is_exempt(chart, fact, rule.exempt))
         and not any(holds_where(fact, where) is Truth.FALSE for where in selector.where)
-        and place(chart, fact, rule.timing).truth is not Truth.FALSE
+        and (rule.older is Truth.UNKNOWN or place(chart, fact, rule.timing).truth is not Truth.FALSE)
     ]
 
 

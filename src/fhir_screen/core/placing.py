@@ -103,6 +103,9 @@ def _until(chart: Chart, fact: Fact, timing: Until) -> Placed:
     anchor = chart.anchor(timing.anchor)
     if period is None or anchor is None:
         return Placed(Truth.UNKNOWN, Reason.PARTIAL_DATE if anchor else Reason.ANCHOR_MISSING)
+    if timing.length is None:
+        begun = _first_of(chart, timing)
+        return Placed(Truth.TRUE) if begun is None else _not_before(period.start, begun)
     last = timing.length.before(anchor)
     over = Truth.TRUE if period.end.last <= last else Truth.FALSE if period.end.first > last else Truth.UNKNOWN
     edges = window_edges(period, timing.length, moving=chart.moves(timing.anchor))
@@ -125,13 +128,25 @@ def _first_of(chart: Chart, timing: Until) -> Span | None:
 # In a window
 
 
+def _dated(chart: Chart, fact: Fact, role: str) -> Period | None:
+    """The fact's own period, or that of the encounter it was found in, where its own start is only a bound."""
+    period = chart.period(fact)
+    if not role or (period is not None and period.start.exact):
+        return period
+    stays = [p for ref in fact.links.get(role, ()) for one in chart.record.by_reference.get(ref, ()) if (p := chart.period(one))]
+    if len(stays) != 1 or (period is not None and not (period.start.first <= stays[0].start.first <= period.start.last)):
+        return period
+    at = Span(stays[0].start.first, max(stays[0].start.last, stays[0].end.first))
+    return Period(at, at if period is None else period.end)
+
+
 def _during(chart: Chart, fact: Fact, timing: During) -> Placed:
     anchored = chart.anchor(timing.anchor)
     if anchored is None and timing.unset is Unset.UNKNOWN:
         return Placed(Truth.UNKNOWN, Reason.ANCHOR_MISSING)
     anchor = anchored or chart.on
     window = Window(timing.length.before(anchor), anchor)
-    period = chart.period(fact)
+    period = _dated(chart, fact, timing.dated_by)
     if period is None:
         return Placed(Truth.UNKNOWN, Reason.PARTIAL_DATE, _PARTIAL)
     truth = _touched(chart, fact, period, timing.touch).overlaps(window)

@@ -115,6 +115,8 @@ class During:
     anchor: str
     touch: Touch = Touch.START
     unset: Unset = Unset.AS_OF
+    dated_by: str = ""
+    """Role of a reference whose encounter dates a fact that has no exact start of its own (an infarction's stay)."""
     state: bool = False
     """What goes on today is taken to go on (participation in a study), instead of perhaps ending before the window."""
 
@@ -126,9 +128,9 @@ class Since:
 
 @dataclass(frozen=True, slots=True)
 class Until:
-    """Over at least ``length`` before an anchor, and not begun before the first fact of ``since``."""
+    """Over at least ``length`` before an anchor (None: or not over), and not begun before the first fact of ``since``."""
 
-    length: Length
+    length: Length | None
     anchor: str
     since: Selector | None = None
 

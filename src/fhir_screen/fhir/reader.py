@@ -153,7 +153,7 @@ def _statement(reading: _Reading, shape: ResourceShape, reference: str, resource
     masked = _is_masked(resource) or any(_absent_reason(one) == "masked" for one in objects([v for _, v in about]))
     if masked and not codings:
         return Gap(shape.kind, Reason.MASKED, f"{_a(shape.kind)} is masked")
-    if about and not any(isinstance(value, str | dict) for _, value in about):
+    if about and not any(_is_readable(system, value) for system, value in about):
         return Gap(shape.kind, Reason.INCOMPLETE_FETCH, f"{_a(shape.kind)} could not be read")
     if masked or _is_modified(resource):
         standing = Standing.UNSURE
@@ -434,6 +434,16 @@ _About = Sequence[tuple[str, Any]]
 
 def _about(reading: _Reading, places: Iterable[Place], resource: Json) -> _About:
     return [(place.system, value) for place in places for value in _found(reading, place, resource)]
+
+
+def _is_readable(system: str, value: object) -> bool:
+    """Whether it has the shape of a code or a concept: broken JSON in its place may hide any code.
+
+    A bare string is a code only where the site's path says of which system.
+    """
+    if not isinstance(value, dict):
+        return isinstance(value, str) and bool(system)
+    return isinstance(value.get("coding", []), list) and isinstance(value.get("text", ""), str)
 
 
 def _codings(reading: _Reading, about: _About) -> tuple[Coding, ...]:

@@ -264,6 +264,7 @@ class WhenDoc(Doc):
     over_for: str = ""
     """Over at least so long before the anchor, and not begun before the first fact of ``not_before``."""
     not_before: SelectorDoc | None = None
+    dated_by: str = ""
     before: str = "screening_date"
     if_unset: Literal["as-of", "wash-out", "unknown"] = "as-of"
     goes_on: Literal["yes", "no"] = "no"

@@ -228,9 +228,10 @@ def timing(scope: Scope, when: docs.When) -> core.Timing:
 def _window(scope: Scope, when: docs.WhenDoc) -> core.Timing:
     if when.lasting:
         return core.Now(length(scope.at("lasting"), when.lasting))
-    if when.over_for:
+    if when.over_for or (when.not_before and not (when.within or when.overlaps or when.ended_within)):
         since = selector(scope.at("not_before"), when.not_before) if when.not_before else None
-        return core.Until(length(scope.at("over_for"), when.over_for), _anchor(scope.at("before"), when.before), since)
+        over = length(scope.at("over_for"), when.over_for) if when.over_for else None
+        return core.Until(over, _anchor(scope.at("before"), when.before), since)
     return during(scope, when)
 
 
@@ -240,7 +241,7 @@ def during(scope: Scope, when: docs.WhenDoc) -> core.During:
         raise scope.error("say one of within, overlaps, ended_within, lasting, over_for", "e.g. {within: 5 years, before: screening_date}")
     touch, text = next(iter(given.items()))
     unset = {"as-of": core.Unset.AS_OF, "wash-out": core.Unset.WASH_OUT, "unknown": core.Unset.UNKNOWN}[when.if_unset]
-    return core.During(length(scope, text), _anchor(scope.at("before"), when.before), touch, unset, when.goes_on == "yes")
+    return core.During(length(scope, text), _anchor(scope.at("before"), when.before), touch, unset, when.dated_by, when.goes_on == "yes")
 
 
 def _anchor(scope: Scope, name: str) -> str:

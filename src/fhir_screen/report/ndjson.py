@@ -42,6 +42,7 @@ def _criterion(criterion: CriterionResult) -> dict[str, Any]:
         "role": str(criterion.role),
         "truth": text_of(criterion.answer.truth),
         "effect": str(criterion.effect),
+        "flags": sorted(criterion.answer.flags),
         "atoms": [_atom(atom) for atom in criterion.atoms],
     }
 
