@@ -327,7 +327,7 @@ def patients(draw: st.DrawFn) -> Json:
 
 @st.composite
 def charts(draw: st.DrawFn, largest: int = 14) -> Chart:
-    """Some things that the trials look at, most of them one criterion's, on a chart that tells (it has an encounter)."""
+    """Some things that the trials look at, most of them one criterion's, on a chart that tells (it has a visit and a diagnosis)."""
     own = of_menu(draw(st.sampled_from(sorted(looked_for()))))
     resources = draw(
         st.lists(own | own | own | of_menu() | uncoded() | encounters() | adverse_events(), max_size=largest)

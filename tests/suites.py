@@ -118,7 +118,10 @@ _WHY = (
     (r"'\w+':|':", "ratios are not compared"),
     (r"@T|@\d|DateTime\(.*, \d+, \d+, \d+, \d+", "times of day are not compared: rules go by civil days"),
     (r"Today|DateTime\(.*null", "needs a clock or a date of null parts"),
-    (r"\b(millisecond|second|minute|hour|day|week|month|year)s?\b", "durations as quantities: lengths of time only make windows"),
+    (
+        r"\b(millisecond|second|minute|hour|day|week|month|year)s?\b",
+        "durations as quantities: lengths of time only make windows",
+    ),
     (r"\b(true|false|null)\b", "truths are not compared for equality; not-applicable and unknown stay apart"),
     (r"'", "strings are not compared"),
 )  # fmt: skip

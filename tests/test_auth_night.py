@@ -1,4 +1,4 @@
-"""Whole nights against servers that demand a secret, lose it in the middle, lack a type or do not listen; and what is left."""
+"""Whole nights against servers that demand a secret, lack a type or do not listen, and what a night leaves behind."""
 
 from __future__ import annotations
 
@@ -240,7 +240,7 @@ def test_a_whole_night_leaves_nothing_of_a_patient_but_what_it_was_asked_for(
             case "forbidden" if asked.kind == "Condition":
                 return outcome(403, "forbidden", diagnostics=" ".join(canaries()))
             case "dies" if len(asked_urls) > 30:
-                return outcome(500, "exception", diagnostics=" ".join(canaries()))
+                return outcome(401, "login", diagnostics=" ".join(canaries()))
         return None
 
     fake.faults = [listening]

@@ -1,4 +1,4 @@
-"""A compiled path finds exactly what `jsonpath-ng` finds, on any JSON, and refuses what a nightly run should not trust."""
+"""A compiled path finds exactly what `jsonpath-ng` finds, on any JSON; what no night should trust is refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The small values everything stands on: truth, dates, amounts, unit spellings and words, each against a second definition."""
+"""The small values all stands on (truth, dates, amounts, spellings, words), each against a second definition."""
 
 from __future__ import annotations
 
@@ -276,9 +276,9 @@ def test_every_day_is_read_back_as_itself(day: date) -> None:
         (span("2026-01-01", "2026-12-31"), "2026"),
         (span("2026-11-01", "2026-11-30"), "2026-11"),
         (span("2026-11-01", "2026-11-20"), "2026-11"),
-        (span("2026-11-02", "2026-12-20"), "2026-11-02 to 2026-12-20"),
-        (Span(BEGINNING, date(2026, 1, 1)), "before 2026-01-01"),
-        (Span(date(2026, 1, 1), END_OF_TIME), "2026-01-01 to later"),
+        (span("2026-11-02", "2026-12-20"), "by 2026-12-20"),
+        (Span(BEGINNING, date(2026, 1, 1)), "by 2026-01-01"),
+        (Span(date(2026, 1, 1), END_OF_TIME), "after 2026-01-01"),
         (Span(BEGINNING, END_OF_TIME), "unknown date"),
     ],
 )

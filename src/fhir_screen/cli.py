@@ -320,7 +320,7 @@ def leave(code: int) -> None:
 # --- commands -----------------------------------------------------------------------------------------------------
 
 
-_ELSEWHERE = {name: "site_commands" for name in ("codes", "coverage", "expand", "import-codes")}
+_ELSEWHERE = dict.fromkeys(("codes", "coverage", "expand", "import-codes"), "site_commands")
 
 
 class _Commands(click.Group):

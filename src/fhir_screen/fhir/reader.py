@@ -625,10 +625,11 @@ def _doses(shape: DosesShape | None, resource: Json, zone: tzinfo) -> tuple[Dose
     if shape is None:
         return ()
     lines = list(objects(shape.at(resource)))
-    return tuple(_dose(shape, line, zone, len(lines)) for line in lines)
+    steps = len({str(line.get("sequence")) for line in lines}) > 1
+    return tuple(_dose(shape, line, zone, stepwise=steps, lines=len(lines)) for line in lines)
 
 
-def _dose(shape: DosesShape, line: Json, zone: tzinfo, lines: int) -> Dose:
+def _dose(shape: DosesShape, line: Json, zone: tzinfo, *, stepwise: bool, lines: int) -> Dose:
     amounts = (dose_amount(one) for path in shape.amount for one in objects(path(line)))
     amount = next((one for one in amounts if one is not None), None)
     if shape.single:
@@ -636,7 +637,9 @@ def _dose(shape: DosesShape, line: Json, zone: tzinfo, lines: int) -> Dose:
     repeat = next((one for path in shape.repeat for one in objects(path(line))), _NO_OBJECT)
     codes = (times_of_code(word) for path in shape.timing_code for word in _words(path(line)))
     per_day = times_of(repeat) or next((times for times in codes if times), None)
-    if lines > 1 and ("boundsDuration" in repeat or "boundsRange" in repeat):
+    bounded = bounds(repeat, zone)
+    unclear = "boundsDuration" in repeat or "boundsRange" in repeat or (stepwise and bounded is None)
+    if lines > 1 and unclear:
         per_day = None  # one step of a taper, and nothing says on which days
     needed = any(one is True or isinstance(one, dict) for path in shape.as_needed for one in items(path(line)))
-    return dose(amount, per_day, as_needed=needed, bounds=bounds(repeat, zone))
+    return dose(amount, per_day, as_needed=needed, bounds=bounded)
