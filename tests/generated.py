@@ -284,9 +284,15 @@ def adverse_events(draw: st.DrawFn) -> Json:
     outcome = draw(st.sampled_from(["ongoing", "resolved", "recovering"]))
     event = {"text": draw(st.sampled_from(["Colitis", "Alopecia", "Fatigue"]))}
     return {
-        "resourceType": "AdverseEvent", "actuality": "actual", "event": event, "date": draw(whens()), "extension": [grade],
-        "outcome": {"coding": [{"code": outcome, "system": "http://terminology.hl7.org/CodeSystem/adverse-event-outcome"}]},
-    }  # fmt: skip
+        "resourceType": "AdverseEvent",
+        "actuality": "actual",
+        "event": event,
+        "date": draw(whens()),
+        "extension": [grade],
+        "outcome": {
+            "coding": [{"code": outcome, "system": "http://terminology.hl7.org/CodeSystem/adverse-event-outcome"}]
+        },
+    }
 
 
 @st.composite
@@ -327,7 +333,7 @@ def patients(draw: st.DrawFn) -> Json:
 
 @st.composite
 def charts(draw: st.DrawFn, largest: int = 14) -> Chart:
-    """Some things that the trials look at, most of them one criterion's, on a chart that tells (it has a visit and a diagnosis)."""
+    """Some things that the trials look at, most of them one criterion's, on a chart with a visit and a diagnosis."""
     own = of_menu(draw(st.sampled_from(sorted(looked_for()))))
     resources = draw(
         st.lists(own | own | own | of_menu() | uncoded() | encounters() | adverse_events(), max_size=largest)
@@ -343,7 +349,9 @@ def charts(draw: st.DrawFn, largest: int = 14) -> Chart:
     resources.append(
         {
             "resourceType": "Condition",
-            "code": {"coding": [{"system": "http://hl7.org/fhir/sid/icd-10", "code": "I10", "display": "Hypertension"}]},
+            "code": {
+                "coding": [{"system": "http://hl7.org/fhir/sid/icd-10", "code": "I10", "display": "Hypertension"}]
+            },
             "onsetDateTime": "2014-01-01",
         }
     )

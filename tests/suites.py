@@ -87,10 +87,8 @@ def logical() -> Iterator[Case]:
     """`xor` and `implies` are composed of and, or, not, as a mapping would have to write them."""
     for group, name, text, expected in _cql("CqlLogicalOperatorsTest.xml"):
         words = text.split()
-        if words[0] == "not":
-            ours = ~_CQL[words[1]]
-        else:
-            ours = _BINARY[words[1]](_CQL[words[0]], _CQL[words[2]])
+        negated = words[0] == "not"
+        ours = ~_CQL[words[1]] if negated else _BINARY[words[1]](_CQL[words[0]], _CQL[words[2]])
         yield Case("CQL logical operators", f"{group}/{name}", text, _CQL[expected], ours)
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
+import click
 import pytest
 from pydantic import BaseModel
 
@@ -329,7 +330,9 @@ def test_the_commands_of_the_readme_say_what_it_shows() -> None:
 @pytest.mark.parametrize("shown", [c for c in COMMANDS if c.command.startswith("fhir-screen")], ids=str)
 def test_a_command_and_its_options_exist(shown: Shown) -> None:
     _, name, *arguments = shlex.split(shown.command)
-    options = {option for parameter in cli.commands[name].params for option in parameter.opts}
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None
+    options = {option for parameter in command.params for option in parameter.opts}
     assert {argument for argument in arguments if argument.startswith("-")} - options == set()
 
 

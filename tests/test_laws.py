@@ -18,7 +18,7 @@ from fhir_screen.core.facts import PatientRecord
 from fhir_screen.core.screening import screen
 from fhir_screen.core.truth import Truth, text_of
 from fhir_screen.fhir.reader import read
-from generated import TODAY, Chart, blurred, charts, decided, raw, study
+from generated import TODAY, Chart, Json, blurred, charts, coded, decided, raw, study
 
 TRIALS = {trial.id: trial for trial in study().trials}
 # More examples than a quick round draws: FHIR_SCREEN_EXAMPLES=1000.
@@ -114,24 +114,89 @@ def _shown(vague: Chart, known: Chart, before: Decision, after: Decision, overtu
     return "\n".join(lines)
 
 
+def _test(id_: str, concept: str, answer: str, day: str) -> Json:
+    return {
+        "resourceType": "Observation",
+        "id": id_,
+        "status": "final",
+        "code": _concept(concept),
+        "effectiveDateTime": day,
+        "valueCodeableConcept": _concept(answer),
+    }
+
+
+def _concept(name: str) -> Json:
+    system, code = coded(name)[0]
+    return {"coding": [{"system": system, "code": code}]}
+
+
+@pytest.mark.parametrize(("trial", "atom"), [("NCT07028008", "TIL-E05"), ("NCT00846833", "NK-E03a")])
+def test_a_test_that_may_be_missing_or_too_vague_to_place_may_still_take_a_finding_back(trial: str, atom: str) -> None:
+    positive = _test("ab", "lab-hiv-ab", "qual-positive", "2025-09-01")
+    vague, exact = (_test("wb", "lab-hiv-confirm", "qual-negative", day) for day in ("2025", "2025-10-01"))
+    person = {"resourceType": "Patient", "id": "p", "gender": "male", "birthDate": "1970-01-01"}
+
+    def told_of(*resources: Json, gaps: tuple[str, ...] = ()) -> str:
+        return told(screened(trial, Chart(person, resources, gaps)))[atom]
+
+    assert told_of(positive) == "true"
+    assert told_of(positive, gaps=("Observation",)) == "unknown"
+    assert told_of(positive, vague) == "unknown"
+    assert told_of(positive, exact) in ("false", "unknown")
+
+
 UNRELATED: tuple[dict[str, Any], ...] = (
     {"resourceType": "FamilyMemberHistory", "status": "completed", "condition": [{"code": {"text": "melanoma"}}]},
     {"resourceType": "Goal", "lifecycleStatus": "active", "description": {"text": "organ transplant"}},
-    {"resourceType": "Immunization", "status": "completed", "vaccineCode": {"text": "influenza"}, "occurrenceDateTime": "2025-10-01"},
-    {"resourceType": "Observation", "status": "final", "code": {"coding": [{"system": "http://loinc.org", "code": "9279-1"}]},
-     "effectiveDateTime": "2025-11-14", "valueQuantity": {"value": 16, "unit": "/min"}},
-    {"resourceType": "Condition", "code": {"coding": [{"system": "http://hl7.org/fhir/sid/icd-10", "code": "H52.1"}]},
-     "clinicalStatus": {"coding": [{"code": "active"}]}, "onsetDateTime": "2025-11-01"},
-    {"resourceType": "MedicationStatement", "status": "active", "effectivePeriod": {"start": "2025-01-01"},
-     "medicationCodeableConcept": {"coding": [{"system": "http://www.whocc.no/atc", "code": "A11CC05"}]}},
-    {"resourceType": "Procedure", "status": "completed", "performedDateTime": "2025-11-10",
-     "code": {"coding": [{"system": "urn:hospital:local", "code": "9"}], "text": "Haircut"}},
-    {"resourceType": "AllergyIntolerance", "code": {"coding": [{"system": "http://www.whocc.no/atc", "code": "J01CA04"}]}},
-    {"resourceType": "Condition", "code": {"coding": [{"system": "http://hl7.org/fhir/sid/icd-10", "code": "C43.9"}]},
-     "verificationStatus": {"coding": [{"code": "entered-in-error"}]}, "onsetDateTime": "2020-01-01"},
-    {"resourceType": "Observation", "status": "cancelled", "code": {"coding": [{"system": "http://loinc.org", "code": "718-7"}]},
-     "effectiveDateTime": "2025-11-14", "valueQuantity": {"value": 2, "unit": "g/dL"}},
-)  # fmt: skip
+    {
+        "resourceType": "Immunization",
+        "status": "completed",
+        "vaccineCode": {"text": "influenza"},
+        "occurrenceDateTime": "2025-10-01",
+    },
+    {
+        "resourceType": "Observation",
+        "status": "final",
+        "code": {"coding": [{"system": "http://loinc.org", "code": "9279-1"}]},
+        "effectiveDateTime": "2025-11-14",
+        "valueQuantity": {"value": 16, "unit": "/min"},
+    },
+    {
+        "resourceType": "Condition",
+        "code": {"coding": [{"system": "http://hl7.org/fhir/sid/icd-10", "code": "H52.1"}]},
+        "clinicalStatus": {"coding": [{"code": "active"}]},
+        "onsetDateTime": "2025-11-01",
+    },
+    {
+        "resourceType": "MedicationStatement",
+        "status": "active",
+        "effectivePeriod": {"start": "2025-01-01"},
+        "medicationCodeableConcept": {"coding": [{"system": "http://www.whocc.no/atc", "code": "A11CC05"}]},
+    },
+    {
+        "resourceType": "Procedure",
+        "status": "completed",
+        "performedDateTime": "2025-11-10",
+        "code": {"coding": [{"system": "urn:hospital:local", "code": "9"}], "text": "Haircut"},
+    },
+    {
+        "resourceType": "AllergyIntolerance",
+        "code": {"coding": [{"system": "http://www.whocc.no/atc", "code": "J01CA04"}]},
+    },
+    {
+        "resourceType": "Condition",
+        "code": {"coding": [{"system": "http://hl7.org/fhir/sid/icd-10", "code": "C43.9"}]},
+        "verificationStatus": {"coding": [{"code": "entered-in-error"}]},
+        "onsetDateTime": "2020-01-01",
+    },
+    {
+        "resourceType": "Observation",
+        "status": "cancelled",
+        "code": {"coding": [{"system": "http://loinc.org", "code": "718-7"}]},
+        "effectiveDateTime": "2025-11-14",
+        "valueQuantity": {"value": 2, "unit": "g/dL"},
+    },
+)
 
 
 @ON_BOTH

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
-import subprocess
+import signal
 import sys
 import urllib.request
+from contextlib import chdir, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,9 @@ import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
+import site_mapping_output
 from fake_fhir import FakeFhir, fhir_json
+from fhir_screen import cli as command_line
 from fhir_screen.mapping.yamlfile import read_yaml
 from tiny import DAY, LOINC, SNOMED, Resource, chart, mappings, write
 
@@ -24,9 +29,29 @@ LOCAL = "http://his.example/lab"
 MARKS = [line for line in (SAMPLES / "canaries.txt").read_text("utf-8").splitlines() if line]
 
 
-def fhir_screen(*words: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    program = [sys.executable, "-c", "from fhir_screen.cli import main; main()"]
-    return subprocess.run([*program, *map(str, words)], cwd=cwd, capture_output=True, text=True, encoding="utf-8")
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How one command ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def fhir_screen(*words: str | Path, cwd: Path = ROOT) -> Ended:
+    """Runs a command in this process, with streams of its own."""
+    out, err = io.TextIOWrapper(io.BytesIO(), "utf-8"), io.TextIOWrapper(io.BytesIO(), "utf-8")
+    argv, terminate = sys.argv, signal.getsignal(signal.SIGTERM)
+    sys.argv = ["fhir-screen", *map(str, words)]
+    try:
+        with redirect_stdout(out), redirect_stderr(err), chdir(cwd), pytest.raises(SystemExit) as ended:
+            command_line.main()
+    finally:
+        sys.argv = argv
+        signal.signal(signal.SIGTERM, terminate)
+    for stream in (out, err):
+        stream.seek(0)
+    return Ended(int(ended.value.code or 0), out.read(), err.read())
 
 
 @pytest.fixture(scope="session")
@@ -298,7 +323,7 @@ def snomed_chart(code: str, display: str) -> list[Resource]:
         "subject": {"reference": "Patient/p1"},
         "clinicalStatus": {"coding": [{"code": "active"}]},
         "code": {"coding": [{"system": SNOMED, "code": code, "display": display}]},
-        "recordedDate": "2025-06-10",
+        "onsetDateTime": "2025-06-10",
     }
     return [*chart("p1"), further]
 
@@ -374,3 +399,21 @@ def test_the_same_descendants_have_the_same_hash(tmp_path: Path, httpserver: HTT
         fhir_screen("expand", base, "-o", tmp_path / "d.yaml")
         texts.append((tmp_path / "d.yaml").read_text("utf-8"))
     assert texts[0] == texts[1]
+
+
+def test_the_page_shows_what_the_commands_say() -> None:
+    page = site_mapping_output.PAGE.read_text("utf-8")
+    assert page.count("$ fhir-screen") >= 7
+    assert site_mapping_output.written(page) == page
+
+
+def test_the_mapping_work_leaves_only_the_record_open() -> None:
+    site = ROOT / "mappings" / "sites" / "korean-local-codes.yaml"
+    reasons: list[set[str]] = []
+    for more in ((), ("--site", site)):
+        done = fhir_screen("screen", SAMPLES / "11-korean-local-codes.json", "--as-of", DAY, *more)
+        rows = [json.loads(line) for line in done.stdout.splitlines()]
+        atoms = [a for row in rows for c in row["criteria"] for a in c["atoms"] if a["truth"] == "unknown"]
+        reasons.append({atom["reason"] for atom in atoms})
+    assert "unmapped-code" in reasons[0]
+    assert reasons[1] <= {"no-data", "manual"}

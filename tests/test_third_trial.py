@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 import yaml
-from chart import patient, resources
 
+from chart import patient, resources
 from fhir_screen.core.answers import Answer
 from fhir_screen.core.decision import Decision
 from fhir_screen.core.screening import screen

@@ -569,7 +569,8 @@ def test_who_is_neither_man_nor_woman_on_record_has_both_results() -> None:
 
 @pytest.mark.parametrize(
     ("name", "value", "expected"),
-    [("sqrt", "2", "1.41421356237309504880168872420969807857"), ("ln", "2", "0.693147180559945309417232121458176568076"),
+    [("sqrt", "2", "1.41421356237309504880168872420969807857"),
+     ("ln", "2", "0.693147180559945309417232121458176568076"),
      ("log10", "2", "0.301029995663981195213738894724493026768")],
 )  # fmt: skip
 def test_an_irrational_value_is_enclosed_far_closer_than_any_limit(name: str, value: str, expected: str) -> None:

@@ -320,7 +320,10 @@ def leave(code: int) -> None:
 # --- commands -----------------------------------------------------------------------------------------------------
 
 
-_ELSEWHERE = dict.fromkeys(("codes", "coverage", "expand", "import-codes"), "site_commands")
+_ELSEWHERE = {
+    **dict.fromkeys(("codes", "coverage", "expand", "import-codes"), "site_commands"),
+    **dict.fromkeys(("doctor", "init", "retract"), "operations"),
+}
 
 
 class _Commands(click.Group):
@@ -730,8 +733,6 @@ def _reasons(recorded: Iterable[Recorded]) -> dict[str, int]:
             found[one.error.what] = found.get(one.error.what, 0) + 1
     return found
 
-
-import fhir_screen.operations  # noqa: E402, F401 - its commands take their options from here
 
 if __name__ == "__main__":
     main()

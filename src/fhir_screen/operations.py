@@ -20,7 +20,6 @@ from fhir_screen.cli import (
     _path,
     access_of,
     asked,
-    cli,
     emit,
     leave,
     say,
@@ -41,12 +40,12 @@ LEAST_SPACE: Final = 200 << 20
 # --- init ---------------------------------------------------------------------------------------------------------
 
 
-@cli.command()
+@click.command()
 @click.argument("folder", metavar="[DIR]", type=_path, default=Path())
 @click.option("--server", metavar="URL", help="FHIR base of your server. Default: a placeholder to fill in.")
 @click.option("--site-id", metavar="NAME", default="default", show_default=True, help="Your site's short name.")
 @click.option("--time-zone", metavar="ZONE", default="Asia/Seoul", show_default=True, help="Your site's time zone.")
-@click.option("--force", is_flag=True, help="Overwrite files that are there, the token alone is never touched.")
+@click.option("--force", is_flag=True, help="Overwrite files that are there; the token never.")
 def init(folder: Path, server: str | None, site_id: str, time_zone: str, force: bool) -> None:  # noqa: FBT001
     """Write the files of a new site into DIR: settings, site file, token file, systemd timer and cron line.
 
@@ -201,6 +200,8 @@ time_zone: @zone@           # says on which civil day an instant lies
 Description=Nightly trial pre-screening
 Wants=network-online.target
 After=network-online.target
+StartLimitIntervalSec=4h
+StartLimitBurst=8
 
 [Service]
 Type=oneshot
@@ -238,7 +239,7 @@ WantedBy=timers.target
 # --- doctor -------------------------------------------------------------------------------------------------------
 
 
-@cli.command()
+@click.command()
 @click.argument("url", required=False)
 @click.option("--write-to", metavar="DEST", help="Another FHIR base, or a folder, that a night writes to.")
 @click.option("--write-token-file", type=_path, metavar="FILE", help="Bearer token for DEST.")
@@ -334,7 +335,7 @@ def _place(name: str, path: Path) -> Check:
 # --- retract ------------------------------------------------------------------------------------------------------
 
 
-@cli.command()
+@click.command()
 @click.argument("url", required=False)
 @click.option("--trial", "trials", multiple=True, metavar="ID", help="Of this trial; repeatable.")
 @click.option("--trial-version", "versions", multiple=True, metavar="V", help="Of this version of its criteria.")

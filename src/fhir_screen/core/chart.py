@@ -130,8 +130,7 @@ def _around(bound: date, length: Length) -> Iterable[date]:
     leaves = length.after(bound)
     yield bound
     yield next_day(bound)
-    for day in (leaves, next_day(leaves), next_day(next_day(leaves)), next_day(next_day(next_day(leaves)))):
-        yield day
+    yield from (leaves, next_day(leaves), next_day(next_day(leaves)), next_day(next_day(next_day(leaves))))
 
 
 def span_window(span: Span) -> Window:

@@ -46,7 +46,9 @@ def evaluate_daily_dose(chart: Chart, rule: DailyDose) -> Answer:
     flags: set[str] = set()
     for match in carried_out(matches(chart, rule.select)):
         fact = match.fact
-        if fact.standing in (Standing.DENIED, Standing.PENDING) or (rule.exempt and is_exempt(chart, fact, rule.exempt)):
+        if fact.standing in (Standing.DENIED, Standing.PENDING) or (
+            rule.exempt and is_exempt(chart, fact, rule.exempt)
+        ):
             continue
         placed = place(chart, fact, rule.timing)
         edges |= placed.edges
@@ -64,7 +66,8 @@ def _intakes(chart: Chart, rule: DailyDose, fact: Fact, truth: Truth, reason: Re
     if not fact.doses:
         return [Intake(fact, drug, None, period, truth, reason)]
     return [
-        Intake(fact, drug, _per_day(chart, rule, dose, factor), _bounded(dose, period), truth, reason) for dose in fact.doses
+        Intake(fact, drug, _per_day(chart, rule, dose, factor), _bounded(dose, period), truth, reason)
+        for dose in fact.doses
     ]
 
 
@@ -201,7 +204,11 @@ def _untold(intakes: Sequence[Intake], evidence: Sequence[Evidence]) -> Answer:
 def _most(highest: Interval) -> str:
     if highest.high is not None and highest.high == highest.low:
         return number_text(highest.high)
-    return f"at least {number_text(highest.low or Fraction(0))}" if highest.high is None else f"at most {number_text(highest.high)}"
+    return (
+        f"at least {number_text(highest.low or Fraction(0))}"
+        if highest.high is None
+        else f"at most {number_text(highest.high)}"
+    )
 
 
 def _dose_text(intake: Intake) -> str:
@@ -211,5 +218,10 @@ def _dose_text(intake: Intake) -> str:
 
 
 def _asked(rule: DailyDose) -> str:
-    words = {Relation.ABOVE: "more than", Relation.AT_LEAST: "at least", Relation.AT_MOST: "at most", Relation.BELOW: "less than"}
+    words = {
+        Relation.ABOVE: "more than",
+        Relation.AT_LEAST: "at least",
+        Relation.AT_MOST: "at most",
+        Relation.BELOW: "less than",
+    }
     return f"{words.get(rule.relation, str(rule.relation))} {number_text(rule.limit)} mg asked"

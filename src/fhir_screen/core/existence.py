@@ -1,4 +1,4 @@
-"""Whether the record holds a fact: in a window or ever, found, denied, doubtful or absent (rules R3, R4, R7, R8, R14)."""
+"""Whether the record holds a fact: found, denied, doubtful or absent (rules R3, R4, R14)."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from datetime import date, timedelta
 
 from fhir_screen.core.answers import Answer, EvidenceKind, joined, no, unknown, yes
-from fhir_screen.core.chart import Chart, evidence_of, name_of
-from fhir_screen.core.dates import Period
+from fhir_screen.core.chart import Chart, evidence_of, name_of, window_edges
+from fhir_screen.core.dates import Period, Span
 from fhir_screen.core.facts import Fact, Standing
 from fhir_screen.core.gaps import Gap
 from fhir_screen.core.placing import Placed, place, window_of
@@ -35,7 +35,9 @@ def instances(chart: Chart, rule: Has) -> list[tuple[Fact, Answer]]:
     for match, placed in held:
         outside = placed.truth is Truth.FALSE and not _questionable(match, rule)
         answer = None if outside else _found(_corroborated([_finding(match, placed)], days, rule), rule)
-        own.append((match.fact, (answer or no(f"{name_of(match.fact)} lies outside the window")).with_edges(placed.edges)))
+        own.append(
+            (match.fact, (answer or no(f"{name_of(match.fact)} lies outside the window")).with_edges(placed.edges))
+        )
     for fact in _uncoded(chart, rule):
         if rule.select.words and (word := rule.select.words.find(_texts(fact))):
             own.append((fact, _worded(((fact, word),))))
@@ -57,7 +59,9 @@ def evaluate_says(chart: Chart, rule: Says) -> Answer:
     if not said:
         gap = chart.record.gap(rule.select.kinds)
         return _incomplete(gap, rule.what) if gap else unknown(Reason.NO_DATA, f"none on record: {rule.what}")
-    told = joined(f"{name_of(m.fact)}{', ' + _when(m.fact.period) if m.fact.period else ''}: “{_excerpt(m.fact)}”" for m in said)
+    told = joined(
+        f"{name_of(m.fact)}{', ' + _when(m.fact.period) if m.fact.period else ''}: “{_excerpt(m.fact)}”" for m in said
+    )
     return yes(told, [evidence_of(m.fact, _excerpt(m.fact)) for m in said])
 
 
@@ -200,7 +204,9 @@ def _absent(chart: Chart, rule: Has, denied: Sequence[Fact], older: Sequence[Fac
         answer = no(because, [evidence_of(f) for f in denying], kind=EvidenceKind.EXPLICIT_NEGATIVE)
         return answer.with_flags(*flags)
     if rule.absence is Absence.CLOSED and not _tells(chart):
-        return unknown(Reason.NO_DATA, f"none on record: {what}, but the chart holds no encounter and no diagnosis at all")
+        return unknown(
+            Reason.NO_DATA, f"none on record: {what}, but the chart holds no encounter and no diagnosis at all"
+        )
     return _closed(chart, rule, what, searched, older).with_flags(*flags)
 
 
@@ -222,12 +228,21 @@ def _closed(chart: Chart, rule: Has, what: str, searched: str, older: Sequence[F
         told = f"{name_of(last)} {_when(last.period) if last.period else ''} lies outside the window"
     answer = no(told, kind=EvidenceKind.NO_EVIDENCE)
     began = chart.record.began
-    if window is not None and (began is None or began >= window.first):
-        answer = answer.with_flags("record_depth_short")
-        depth = chart.closed_from_days
-        if depth is not None and (began is None or began > chart.on - timedelta(days=depth)):
-            return unknown(Reason.NO_DATA, f"{told}, but the record is shorter than {depth} days")
-    return answer
+    if window is None or (began is not None and began < window.first):
+        return answer
+    depth = chart.closed_from_days
+    if depth is None or (began is not None and began <= chart.on - timedelta(days=depth)):
+        return answer.with_flags("record_depth_short")
+    short = unknown(Reason.NO_DATA, f"{told}, but the record is shorter than {depth} days")
+    return short.with_flags("record_depth_short").with_edges(_deep_enough(chart, rule.timing, began, depth))
+
+
+def _deep_enough(chart: Chart, timing: Timing, began: date | None, depth: int) -> frozenset[date]:
+    """The days on which the record is as deep as the site demands, or as the window reaches back."""
+    if began is None or not isinstance(timing, During):
+        return frozenset()
+    moving = chart.moves(timing.anchor)
+    return window_edges(Period.at(Span.on(began)), timing.length, moving=moving) | {began + timedelta(days=depth)}
 
 
 def _tells(chart: Chart) -> bool:

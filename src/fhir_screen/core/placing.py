@@ -133,8 +133,15 @@ def _dated(chart: Chart, fact: Fact, role: str) -> Period | None:
     period = chart.period(fact)
     if not role or (period is not None and period.start.exact):
         return period
-    stays = [p for ref in fact.links.get(role, ()) for one in chart.record.by_reference.get(ref, ()) if (p := chart.period(one))]
-    if len(stays) != 1 or (period is not None and not (period.start.first <= stays[0].start.first <= period.start.last)):
+    stays = [
+        p
+        for ref in fact.links.get(role, ())
+        for one in chart.record.by_reference.get(ref, ())
+        if (p := chart.period(one))
+    ]
+    if len(stays) != 1 or (
+        period is not None and not (period.start.first <= stays[0].start.first <= period.start.last)
+    ):
         return period
     at = Span(stays[0].start.first, max(stays[0].start.last, stays[0].end.first))
     return Period(at, at if period is None else period.end)

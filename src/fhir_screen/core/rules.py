@@ -1,4 +1,4 @@
-"""What a criterion can say: the rule language as a closed union of frozen classes, one for each construct of the YAML."""
+"""What a criterion can say: the rule language as a closed union of frozen classes, one for each construct."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class Absence(StrEnum):
 class Where:
     """A further condition on a fact: one of its codings of this role lies in these concepts.
 
-    ``missing`` is the answer where the record gives no such coding; ``otherwise`` where it gives another, unless it lies
-    in ``against``, which is a no.
-    Facts of the ``doubtful`` concepts are unknown where the coding is missing, whatever ``missing`` says. A coding that
-    nobody listed may be one of them; with ``words`` only where its words say so.
+    ``missing`` is the answer where the record gives no such coding; ``otherwise`` where it gives another, unless it
+    lies in ``against``, which is a no. Facts of the ``doubtful`` concepts are unknown where the coding is missing,
+    whatever ``missing`` says. A coding that nobody listed may be one of them; with ``words`` only where its words
+    say so.
     """
 
     facet: str
@@ -128,7 +128,7 @@ class Since:
 
 @dataclass(frozen=True, slots=True)
 class Until:
-    """Over at least ``length`` before an anchor (None: or not over), and not begun before the first fact of ``since``."""
+    """Over for ``length`` before an anchor (None: perhaps not over), and not begun before the first of ``since``."""
 
     length: Length | None
     anchor: str

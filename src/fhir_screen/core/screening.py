@@ -156,7 +156,9 @@ def _about(chart: Chart, criterion: Criterion, each: str, fact: Fact, answer: An
         if atom.id != each:
             answers[atom.id] = _answer(here, atom)
     begun = fact.period.start.last if fact.period else date.min
-    return _Row(answers, evaluate(here, criterion.formula), (begun if begun < END_OF_TIME else date.min, fact.reference))
+    return _Row(
+        answers, evaluate(here, criterion.formula), (begun if begun < END_OF_TIME else date.min, fact.reference)
+    )
 
 
 def _effect(role: Role, answer: Answer) -> Effect:

@@ -34,7 +34,7 @@ class Match:
 
 
 def part_of(codings: Iterable[Coding], selector: Selector) -> Part | None:
-    """The part of one coded statement: in each coding the longest row decides, over all codings the more telling one."""
+    """The part of one coded statement: in each coding the longest row decides, over all of them the more telling."""
     parts = {part for coding in codings if (part := _part_of_coding(coding, selector)) is not None}
     for telling in (Part.NEVER, Part.MINUS, Part.FIND, Part.REVIEW):
         if telling in parts:
@@ -189,7 +189,7 @@ def _valued(fact: Fact, selector: Selector) -> tuple[Truth, Reason | None]:
 
 
 def _other_study(chart: Chart, fact: Fact) -> tuple[Truth, Reason | None]:
-    names = {coding.code.code for coding in fact.codings} | {text for text in fact.texts}
+    names = {coding.code.code for coding in fact.codings} | set(fact.texts)
     if names & chart.study:
         return Truth.FALSE, None
     return (Truth.TRUE, None) if names else (Truth.UNKNOWN, Reason.NO_DATA)

@@ -1,4 +1,4 @@
-"""Words that betray an uncoded record: whole words, stems and endings, with the phrases that take a hit back (rule R14)."""
+"""Words that betray an uncoded record, and the phrases that take a hit back (rule R14)."""
 
 from __future__ import annotations
 

@@ -511,7 +511,7 @@ def _answers(reading: _Reading, value: object, system: str = "") -> list[Coding]
 def _worded(terms: Terms, text: str) -> Coding | None:
     """A text that is, as a whole, an answer of the dictionary."""
     memberships = terms.texts.get(folded_text(text)) if text else None
-    return Coding(Code(None, "", display=text), memberships, True) if memberships else None
+    return Coding(Code(None, "", display=text), memberships, conclusive=True) if memberships else None
 
 
 def _last_part(terms: Terms, text: str) -> Coding | None:

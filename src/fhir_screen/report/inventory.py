@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from fhir_screen.core.facts import Fact, PatientRecord
-from fhir_screen.core.quantities import Quantity
+from fhir_screen.core.quantities import Interval, Quantity
 from fhir_screen.core.rules import Rule, Selector
 from fhir_screen.core.trials import Atom, Trial
 from fhir_screen.core.words import Words
@@ -49,11 +49,15 @@ class UnknownCode:
 
 @dataclass(frozen=True, slots=True)
 class UnknownUnit:
-    """A spelling of a unit that could not be read, and what it came with: concepts, or codes that are unknown too."""
+    """A spelling of a unit that could not be read, and what it came with: concepts, or codes that are unknown too.
+
+    Empty where results came without a unit; ``readable`` where the unit is known, and not one of these tests.
+    """
 
     spelling: str
     concepts: tuple[str, ...]
     count: int
+    readable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +151,7 @@ def inventory(
         patients,
         tuple(sorted(codes, key=lambda c: (-c.count, -c.patients, c.kind, c.system, c.code, c.display))),
         tuple(
-            UnknownUnit(spelling, tuple(sorted(concepts[spelling])), count)
+            UnknownUnit(spelling, tuple(sorted(concepts[spelling])), count, _readable(spelling, terms))
             for spelling, count in sorted(spellings.items(), key=lambda item: (-item[1], item[0]))
         ),
     )
@@ -196,8 +200,15 @@ def _his_own(key: _Key, one: _Seen) -> bool:
     return not key.code and len(one.carriers) < _SHARED
 
 
+def _readable(spelling: str, terms: Terms) -> bool:
+    return terms.vocabulary.units.ucum(Quantity(Interval(None, None), None, spelling, spelling)) is not None
+
+
 def _quantity(fact: Fact) -> Quantity | None:
-    return fact.value.quantity if fact.value else None
+    """The amount of a result, in the record as such or as a text ("21.4")."""
+    if fact.value is None or fact.value.quantity is not None:
+        return fact.value.quantity if fact.value else None
+    return Quantity.from_text(fact.value.text) if fact.value.text else None
 
 
 def _spelling(quantity: Quantity) -> str:
@@ -205,8 +216,13 @@ def _spelling(quantity: Quantity) -> str:
 
 
 def _unknown_units(fact: Fact, terms: Terms) -> Iterator[str]:
+    """The unit's spelling where it means nothing, or none in which the fact's tests come."""
     quantity = _quantity(fact)
-    if quantity is not None and terms.vocabulary.units.ucum(quantity) is None:
+    if quantity is None:
+        return
+    ucum = terms.vocabulary.units.ucum(quantity)
+    analytes = {terms.analyte_of[concept] for concept in fact.concepts & terms.analyte_of.keys()}
+    if ucum is None or (analytes and not any(ucum in terms.vocabulary.analytes[name].factors for name in analytes)):
         yield _spelling(quantity)
 
 
@@ -288,13 +304,19 @@ def as_overlay(found: Inventory, most: int = 200) -> str:
         lines.append("  # --- another test by their code; look here if one is missing that should be there")
     lines += (line for entry in known[:most] for line in _code_lines(entry))
     lines.append("units:")
-    for unit in found.units:
-        lines.append(f"  # {unit.count} x with {', '.join(unit.concepts)}; the UCUM code, for example {_EXAMPLE}")
-        lines.append(f"  # {UNDECIDED}: [{_quoted(unit.spelling)}]")
+    lines += (line for unit in found.units for line in _unit_lines(unit))
     return "\n".join([*lines, *_uncoded_lines(found)]) + "\n"
 
 
-_EXAMPLE: Final = "10*3/uL or g/dL"
+def _unit_lines(unit: UnknownUnit) -> Iterator[str]:
+    tests = ", ".join(unit.concepts)
+    if not unit.spelling:
+        yield f"  # {unit.count} x without a unit, with {tests}: see `resources:` if it stands in another element"
+    elif unit.readable:
+        yield f"  # {unit.count} x {_quoted(unit.spelling)}, which is no unit of {tests}: look at the code first"
+    else:
+        yield f"  # {unit.count} x with {tests}; name the UCUM code, for example 10*3/uL or g/dL"
+        yield f"  # {UNDECIDED}: [{_quoted(unit.spelling)}]"
 
 
 def _code_lines(entry: UnknownCode) -> Iterator[str]:
@@ -342,5 +364,8 @@ def as_json(found: Inventory) -> Mapping[str, object]:
             }
             for c in found.codes
         ],
-        "units": [{"spelling": u.spelling, "concepts": list(u.concepts), "count": u.count} for u in found.units],
+        "units": [
+            {"spelling": u.spelling, "concepts": list(u.concepts), "count": u.count, "readable": u.readable}
+            for u in found.units
+        ],
     }  # fmt: skip
