@@ -20,7 +20,7 @@ lint: .venv/ready
 	$(BIN)/lint-imports
 
 unit: .venv/ready
-	$(BIN)/python -m pytest -m "not server"
+	$(BIN)/python -m pytest -m "not server" -n 2
 
 server: .venv/ready
 	$(BIN)/python -m pytest -m server -rs

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from hapi.server import missing_tools, running
 
 SAMPLES = Path(__file__).parent.parent / "sample_bundles"

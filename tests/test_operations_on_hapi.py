@@ -1,4 +1,4 @@
-"""What the doctor finds on a real server, and that a retraction stands there, is not repeated, and can be spoken over."""
+"""What the doctor finds on a real server; a retraction stands there, is not repeated, and can be spoken over."""
 
 from __future__ import annotations
 

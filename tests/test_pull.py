@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from fake_fhir import Asked, FakeFhir, fhir_json, outcome, searchset
 from pytest_httpserver import HTTPServer
 from werkzeug import Response
 
+from fake_fhir import Asked, FakeFhir, fhir_json, outcome, searchset
 from fhir_screen.core.gaps import Gap
 from fhir_screen.errors import NoInputError, PreflightError, SafetyStop, TemporaryError, UsageError
 from fhir_screen.fhir.pull import ByCodes, ByGroup, ByPatients, Everyone, Progress, patient_of, pull

@@ -15,8 +15,22 @@ from typing import Any
 
 import pytest
 import trustme
-from fake_fhir import Asked, FakeFhir, fhir_json, outcome, searchset
 from pytest_httpserver import HTTPServer
+from werkzeug import Request, Response
+
+from fake_fhir import Asked, FakeFhir, fhir_json, outcome, searchset
+from fhir_screen.errors import PreflightError, TemporaryError, UsageError
+from fhir_screen.fhir.raw import Found
+from fhir_screen.fhir.server import (
+    Access,
+    Conflict,
+    FhirServer,
+    Included,
+    Limits,
+    Rejected,
+    SearchFailed,
+    UnknownOutcome,
+)
 from torn_server import (
     Act,
     TornServer,
@@ -29,20 +43,6 @@ from torn_server import (
     silent,
     stalled,
     whole,
-)
-from werkzeug import Request, Response
-
-from fhir_screen.errors import PreflightError, TemporaryError, UsageError
-from fhir_screen.fhir.raw import Found
-from fhir_screen.fhir.server import (
-    Access,
-    Conflict,
-    FhirServer,
-    Included,
-    Limits,
-    Rejected,
-    SearchFailed,
-    UnknownOutcome,
 )
 
 SECRET = "s3cr3t-canary-token"

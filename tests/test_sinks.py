@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pytest_httpserver import HTTPServer
+from werkzeug import Response
+
 from decisions import (
     ALPHA,
     BETA,
@@ -21,10 +24,6 @@ from decisions import (
     review,
 )
 from fake_fhir import fhir_json, outcome
-from pytest_httpserver import HTTPServer
-from versioned_fhir import VersionedFhir
-from werkzeug import Response
-
 from fhir_screen.core.decision import ClosedStudies, Decision, ObservationAction, SubjectAction
 from fhir_screen.errors import UsageError
 from fhir_screen.fhir.server import Access, FhirServer
@@ -38,6 +37,7 @@ from fhir_screen.fhir.sinks import (
     Trouble,
 )
 from fhir_screen.fhir.writer import Signature
+from versioned_fhir import VersionedFhir
 
 Night = Callable[..., Outcome]
 

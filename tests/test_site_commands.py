@@ -407,13 +407,15 @@ def test_the_page_shows_what_the_commands_say() -> None:
     assert site_mapping_output.written(page) == page
 
 
-def test_the_mapping_work_leaves_only_the_record_open() -> None:
+def test_the_mapping_work_makes_a_hospital_with_local_codes_answer() -> None:
     site = ROOT / "mappings" / "sites" / "korean-local-codes.yaml"
-    reasons: list[set[str]] = []
+    verdicts: list[str] = []
+    unknown: list[int] = []
     for more in ((), ("--site", site)):
-        done = fhir_screen("screen", SAMPLES / "11-korean-local-codes.json", "--as-of", DAY, *more)
-        rows = [json.loads(line) for line in done.stdout.splitlines()]
-        atoms = [a for row in rows for c in row["criteria"] for a in c["atoms"] if a["truth"] == "unknown"]
-        reasons.append({atom["reason"] for atom in atoms})
-    assert "unmapped-code" in reasons[0]
-    assert reasons[1] <= {"no-data", "manual"}
+        words = ("screen", SAMPLES / "11-korean-local-codes.json", "--trial", "NCT00846833", "--as-of", DAY, *more)
+        row = json.loads(fhir_screen(*words).stdout)
+        verdicts.append(row["verdict"])
+        atoms = [a for c in row["criteria"] for a in c["atoms"] if a["truth"] == "unknown" and a["reason"] != "manual"]
+        unknown.append(len(atoms))
+    assert verdicts == ["needs-review", "likely-eligible"]
+    assert 5 * unknown[1] < unknown[0]

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from decisions import ALPHA, BETA, FIRST_NIGHT, likely, refused, review
 from pytest_httpserver import HTTPServer
-from versioned_fhir import VersionedFhir
 
+from decisions import ALPHA, BETA, FIRST_NIGHT, likely, refused, review
 from fhir_screen.core.decision import ClosedStudies, Decision, Standing, SubjectStanding, action
 from fhir_screen.fhir.identity import study_identity, subject_identity
 from fhir_screen.fhir.server import Access, FhirServer, SearchFailed
 from fhir_screen.fhir.standing import DuplicateIdentity, Ground, Held, held, survey, tail
 from fhir_screen.fhir.writer import Part, entries
+from versioned_fhir import VersionedFhir
 
 Resource = dict[str, Any]
 

@@ -10,6 +10,7 @@ from datetime import UTC, date, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
+
 from decisions import (
     ALPHA,
     BETA,
@@ -23,7 +24,6 @@ from decisions import (
     refused,
     review,
 )
-
 from fhir_screen.core.answers import Evidence, unknown, yes
 from fhir_screen.core.decision import (
     Action,

@@ -13,8 +13,8 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from decisions import ALPHA, BETA, FIRST_NIGHT, SECOND_NIGHT, THIRD_NIGHT, likely, refused, review
 
+from decisions import ALPHA, BETA, FIRST_NIGHT, SECOND_NIGHT, THIRD_NIGHT, likely, refused, review
 from fhir_screen.core.decision import Decision, Standing, SubjectStanding, action
 from fhir_screen.fhir.identity import device_identity, result_identity, study_identity, subject_identity
 from fhir_screen.fhir.server import Access, Conflict, FhirServer, Rejected

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl
 
-from fake_fhir import fhir_json, outcome, searchset
 from werkzeug import Request, Response
+
+from fake_fhir import fhir_json, outcome, searchset
 
 Resource = dict[str, Any]
 

@@ -703,9 +703,7 @@ def _origin(url: str) -> tuple[str, str]:
     return parts.scheme, parts.netloc
 
 
-def _tell(
-    so_far: Night, heard: Heard, recorded: Sequence[Recorded], watch: Watch, *, as_json: bool, dry: bool
-) -> None:
+def _tell(so_far: Night, heard: Heard, recorded: Sequence[Recorded], watch: Watch, *, as_json: bool, dry: bool) -> None:
     import json
 
     from fhir_screen.report.changes import lines, summary

@@ -37,7 +37,7 @@ class PreflightError(FhirScreenError):
     exit_code = 3
 
 
-class SafetyStop(FhirScreenError):  # noqa: N818 - it is the night that stops, not an error of the caller
+class SafetyStop(FhirScreenError):
     """Going on could harm somebody: another patient's data, a duplicate identity, a mass change."""
 
     exit_code = 4

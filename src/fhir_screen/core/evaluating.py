@@ -65,7 +65,7 @@ from fhir_screen.core.sequences import evaluate_stable, evaluate_then
 from fhir_screen.core.truth import Reason, Truth
 
 
-def evaluate(chart: Chart, rule: Rule) -> Answer:  # noqa: C901, PLR0911, PLR0912 - one case a construct
+def evaluate(chart: Chart, rule: Rule) -> Answer:
     """The answer of a chart to a rule. Pure: the same chart gives the same answer."""
     match rule:
         case Has():

@@ -207,7 +207,8 @@ def _said_once(ordered: Sequence[Fact]) -> tuple[Fact, ...]:
     """Each statement once; two that differ under one reference both stay."""
     kept: list[Fact] = []
     for fact in ordered:
-        rivals = itertools.takewhile(lambda other: other.sort_key == fact.sort_key, reversed(kept))
+        key = fact.sort_key
+        rivals = itertools.takewhile(lambda other, key=key: other.sort_key == key, reversed(kept))  # type: ignore[misc]
         if not any(_content(fact) == _content(other) for other in rivals):
             kept.append(fact)
     return tuple(kept)

@@ -120,7 +120,7 @@ class Included(Found):
     """A resource that came along with a search (search.mode include) and is no match of it."""
 
 
-class SearchFailed(FhirScreenError):  # noqa: N818 - reads as what happened; the caller turns it into a gap
+class SearchFailed(FhirScreenError):
     """Not all that was asked for came; what did come was handed over before.
 
     ``kind`` is the resource type, ``status`` the last HTTP status or None where no answer came whole, ``detail``
@@ -144,7 +144,7 @@ class SearchFailed(FhirScreenError):  # noqa: N818 - reads as what happened; the
         return self.status is None or self.status in READ_AGAIN
 
 
-class WriteFailed(FhirScreenError):  # noqa: N818 - the family of the three answers to a write that are no success
+class WriteFailed(FhirScreenError):
     """A transaction was not (known to be) carried out; ``codes`` are issue types, never the server's own words."""
 
     exit_code = 1
@@ -577,7 +577,7 @@ class _Stage(Enum):
     HOPELESS = "the same would come again"
 
 
-class _Trouble(Exception):  # noqa: N818 - private signal, never seen outside
+class _Trouble(Exception):
     """No whole answer came."""
 
     status = None
@@ -587,7 +587,7 @@ class _Trouble(Exception):  # noqa: N818 - private signal, never seen outside
         self.words, self.stage = words, stage
 
 
-class _Expired(Exception):  # noqa: N818 - private signal from page to search
+class _Expired(Exception):
     """The server has forgotten the search that a next link belongs to."""
 
 

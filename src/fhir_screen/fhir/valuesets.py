@@ -86,7 +86,7 @@ _INSTANTS: Final = frozenset(
 )
 
 
-class NotWritable(FhirScreenError):  # noqa: N818 - reads as what is wrong with the Bundle
+class NotWritable(FhirScreenError):
     """What would be written is no valid R4, or not ours to write; nothing of it is sent."""
 
     exit_code = 1

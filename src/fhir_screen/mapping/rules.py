@@ -472,7 +472,8 @@ def _check_unit(scope: Scope, amount: core.Amounts, unit: str) -> None:
         analyte = scope.terms.vocabulary.analytes[name]
         if unit not in analyte.factors:
             raise scope.error(
-                f"{name} does not come in {unit!r}", did_you_mean(unit, [*analyte.factors, "x ULN"]) or f"units: {', '.join(analyte.factors)}"
+                f"{name} does not come in {unit!r}",
+                did_you_mean(unit, [*analyte.factors, "x ULN"]) or f"units: {', '.join(analyte.factors)}",
             )
 
 
