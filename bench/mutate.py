@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import copy
 import importlib
 import io
 import os
@@ -51,29 +50,47 @@ class Mutant:
     code: CodeType
 
 
-def mutants() -> Iterator[Mutant]:
+@dataclass(frozen=True)
+class Place:
+    """Where a mistake can be planted: the nth node of a module, and which of its changes."""
+
+    path: Path
+    node: int
+    change: int
+
+
+def places() -> Iterator[Place]:
     for path in sorted(CORE.glob("*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         for number, node in enumerate(ast.walk(tree)):
-            for told, changed in _changes(node):
-                other = copy.deepcopy(tree)
-                target = list(ast.walk(other))[number]
-                changed(target)
-                function = _function_around(other, target)
-                if function:
-                    line = getattr(node, "lineno", 0)
-                    yield Mutant(path.stem, function, line, told, _code(other, path, function))
+            if _function_around(tree, node):
+                yield from (Place(path, number, change) for change, _ in enumerate(_changes(node)))
+
+
+def planted(place: Place) -> Mutant:
+    tree = ast.parse(place.path.read_text(encoding="utf-8"))
+    node = list(ast.walk(tree))[place.node]
+    told, change = list(_changes(node))[place.change]
+    function, line = _function_around(tree, node), getattr(node, "lineno", 0)
+    change(node)
+    return Mutant(place.path.stem, function, line, told, _code(tree, place.path, function))
 
 
 def _changes(node: ast.AST) -> Iterator[tuple[str, Any]]:
     """What may be done to one node, in words and as a function."""
     match node:
         case ast.Compare(ops=[op]) if type(op) in SWAPS:
-            yield f"{type(op).__name__} -> {SWAPS[type(op)].__name__}", lambda n: n.ops.__setitem__(0, SWAPS[type(n.ops[0])]())
+            yield (
+                f"{type(op).__name__} -> {SWAPS[type(op)].__name__}",
+                lambda n: n.ops.__setitem__(0, SWAPS[type(n.ops[0])]()),
+            )
         case ast.BoolOp(op=op) | ast.BinOp(op=op) if type(op) in SWAPS:
             yield f"{type(op).__name__} -> {SWAPS[type(op)].__name__}", lambda n: setattr(n, "op", SWAPS[type(n.op)]())
         case ast.UnaryOp(op=ast.Not()):
-            yield "without not", lambda n: setattr(n, "op", ast.Not()) or setattr(n, "operand", ast.UnaryOp(ast.Not(), n.operand))
+            yield (
+                "without not",
+                lambda n: setattr(n, "op", ast.Not()) or setattr(n, "operand", ast.UnaryOp(ast.Not(), n.operand)),
+            )
         case ast.Constant(value=bool(value)):
             yield f"{value} -> {not value}", lambda n: setattr(n, "value", not n.value)
         case ast.Constant(value=int(value)):
@@ -151,7 +168,7 @@ def prepare() -> None:
 
 
 def failing(tests: tuple[str, ...]) -> list[str]:
-    """Tests that fail without any mistake of ours; they are left out."""
+    """Tests that fail without any mistake of ours; they are left out. Their run warms what the children inherit."""
     import pytest
 
     class Listener:
@@ -171,25 +188,22 @@ def main() -> int:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 150
     until = time.monotonic() + (float(sys.argv[2]) if len(sys.argv) > 2 else 1200)
     prepare()
-    read, write = os.pipe()
-    if os.fork() == 0:
-        os.write(write, "\n".join(failing((*QUICK, *SLOW))).encode())
-        os._exit(0)
-    os.close(write)
-    deselected = os.fdopen(read).read().splitlines()
-    os.wait()
-    print(f"{len(deselected)} tests fail already and are left out")
-    every = [mutant for mutant in mutants() if _function(mutant) is not None]
-    sample = random.Random(SEED).sample(every, min(count, len(every)))
+    deselected = failing((*QUICK, *SLOW))
+    print(f"{len(deselected)} tests fail already and are left out", flush=True)
+    every = list(places())
     killed = tried = 0
-    for mutant in sample:
-        if time.monotonic() > until:
+    for place in random.Random(SEED).sample(every, len(every)):
+        mutant = planted(place)
+        if tried == count or time.monotonic() > until:
             break
+        if _function(mutant) is None:
+            continue
         tried += 1
         if survives(mutant, QUICK, deselected) and survives(mutant, SLOW, deselected):
             print(f"survived: {mutant.module}.py:{mutant.line} {mutant.function}: {mutant.told}", flush=True)
         else:
             killed += 1
+            print(f"killed: {mutant.module}.py:{mutant.line} {mutant.function}: {mutant.told}", flush=True)
     print(f"{killed} of {tried} mutants killed ({100 * killed / max(tried, 1):.0f} %), of {len(every)} possible")
     return 0
 

@@ -51,7 +51,7 @@ def versions(base: str) -> dict[str, str]:
 
 def night(base: str, day: str, *more: str) -> dict[str, Any]:
     done = subprocess.run(
-        [PROGRAM, "run", base, "--as-of", day, "--json", *more], capture_output=True, text=True, check=False
+        [PROGRAM, "run", base, "--as-of", day, "--json", "--no-state", *more], capture_output=True, text=True, check=False
     )
     assert done.returncode in (0, 1), done.stderr
     return json.loads(done.stdout)  # type: ignore[no-any-return]

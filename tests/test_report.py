@@ -39,6 +39,7 @@ def test_a_line_has_the_fields_of_the_contract_in_their_order() -> None:
         "role": "exclusion",
         "truth": "true",
         "effect": "blocks",
+        "flags": [],
         "atoms": [
             {
                 "id": "E01",

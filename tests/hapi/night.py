@@ -19,7 +19,7 @@ WRITTEN = ("Device", "ResearchStudy", "ResearchSubject", "Observation", "Provena
 def night(base: str, day: str) -> None:
     say(f"\n$ fhir-screen run {base} --as-of {day}")
     program = Path(sys.executable).with_name("fhir-screen")
-    subprocess.run([program, "run", base, "--as-of", day], check=False)
+    subprocess.run([program, "run", base, "--as-of", day, "--no-state"], check=False)
 
 
 def managed(base: str, kind: str) -> list[dict[str, object]]:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from datetime import date
 
 from fhir_screen.core.chart import Chart, window_edges
-from fhir_screen.core.dates import END_OF_TIME, Length, Period, Span, Window, next_day
+from fhir_screen.core.dates import BEGINNING, END_OF_TIME, Length, Period, Span, Window, next_day
 from fhir_screen.core.facts import Fact, Standing
-from fhir_screen.core.rules import During, Ever, Now, Since, Timing, Touch, Unset, Until
+from fhir_screen.core.rules import During, Ever, Now, Selector, Since, Timing, Touch, Unset, Until
 from fhir_screen.core.selecting import matches
 from fhir_screen.core.truth import Reason, Truth
 
@@ -103,24 +103,31 @@ def _until(chart: Chart, fact: Fact, timing: Until) -> Placed:
     anchor = chart.anchor(timing.anchor)
     if period is None or anchor is None:
         return Placed(Truth.UNKNOWN, Reason.PARTIAL_DATE if anchor else Reason.ANCHOR_MISSING)
-    if timing.length is None:
-        begun = _first_of(chart, timing)
-        return Placed(Truth.TRUE) if begun is None else _not_before(period.start, begun)
-    last = timing.length.before(anchor)
-    over = Truth.TRUE if period.end.last <= last else Truth.FALSE if period.end.first > last else Truth.UNKNOWN
-    edges = window_edges(period, timing.length, moving=chart.moves(timing.anchor))
-    placed = Placed(over, None if over is not Truth.UNKNOWN else Reason.PARTIAL_DATE, edges=edges)
-    begun = _first_of(chart, timing)
-    if begun is None or over is Truth.FALSE:
-        return placed
-    after = _not_before(period.start, begun)
-    return Placed(over & after.truth, placed.reason or after.reason, after.flags, edges)
+    over = Placed(Truth.TRUE) if timing.length is None else _over(chart, period, timing, timing.length.before(anchor))
+    if timing.since is None or over.truth is Truth.FALSE:
+        return over
+    begun = _first_of(chart, timing.since)
+    after = Placed(Truth.UNKNOWN, Reason.NO_DATA) if begun is None else _not_before(period.start, begun)
+    return Placed(over.truth & after.truth, over.reason or after.reason, over.flags | after.flags, over.edges)
 
 
-def _first_of(chart: Chart, timing: Until) -> Span | None:
-    if timing.since is None:
-        return None
-    held = (m.fact for m in matches(chart, timing.since) if m.fact.standing is Standing.HOLDS)
+def _over(chart: Chart, period: Period, timing: Until, last: date) -> Placed:
+    edges = _moving_edges(chart, period, timing)
+    if period.end.last <= last:
+        return Placed(Truth.TRUE, edges=edges)
+    if period.end.first > last:
+        return Placed(Truth.FALSE, edges=edges)
+    return Placed(Truth.UNKNOWN, Reason.PARTIAL_DATE, _PARTIAL, edges)
+
+
+def _moving_edges(chart: Chart, period: Period, timing: Until) -> frozenset[date]:
+    moving = chart.moves(timing.anchor)
+    return frozenset() if timing.length is None else window_edges(period, timing.length, moving=moving)
+
+
+def _first_of(chart: Chart, selector: Selector) -> Span | None:
+    """When the first of these facts began; None where there is none with a date."""
+    held = (m.fact for m in matches(chart, selector) if m.fact.standing is Standing.HOLDS)
     starts = [period.start for fact in held if (period := chart.period(fact))]
     return min(starts, key=lambda span: (span.last, span.first), default=None)
 
@@ -154,6 +161,8 @@ def _during(chart: Chart, fact: Fact, timing: During) -> Placed:
     anchor = anchored or chart.on
     window = Window(timing.length.before(anchor), anchor)
     period = _dated(chart, fact, timing.dated_by)
+    if period is None and timing.state and fact.ongoing is Truth.TRUE:
+        period = Period(Span(BEGINNING, chart.on), Span.on(END_OF_TIME))
     if period is None:
         return Placed(Truth.UNKNOWN, Reason.PARTIAL_DATE, _PARTIAL)
     truth = _touched(chart, fact, period, timing.touch).overlaps(window)
