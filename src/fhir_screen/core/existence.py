@@ -252,6 +252,13 @@ def _tells(chart: Chart) -> bool:
 
 def _uncoded(chart: Chart, rule: Has) -> list[Fact]:
     """Facts of the deciding types, in the window, whose code says nothing to the mapping."""
+    nameless = _nameless(chart, rule)
+    if rule.older is Truth.UNKNOWN:
+        return nameless
+    return [fact for fact in nameless if place(chart, fact, rule.timing).truth is not Truth.FALSE]
+
+
+def _nameless(chart: Chart, rule: Has) -> list[Fact]:
     selector = rule.select
     if selector.words is None:
         return []
@@ -265,13 +272,14 @@ def _uncoded(chart: Chart, rule: Has) -> list[Fact]:
         and part_of(fact.codings, selector) is None
         and not (rule.exempt and is_exempt(chart, fact, rule.exempt))
         and not any(holds_where(fact, where) is Truth.FALSE for where in selector.where)
-        and (rule.older is Truth.UNKNOWN or place(chart, fact, rule.timing).truth is not Truth.FALSE)
     ]
 
 
 def _edges_of_uncoded(chart: Chart, rule: Has) -> frozenset[date]:
     """A record whose words raise a question leaves the window one day as well."""
-    return frozenset[date]().union(*(place(chart, fact, rule.timing).edges for fact in _uncoded(chart, rule)))
+    words = rule.select.words
+    worded = [fact for fact in _nameless(chart, rule) if words is not None and words.find(_texts(fact))]
+    return frozenset[date]().union(*(place(chart, fact, rule.timing).edges for fact in worded))
 
 
 def _texts(fact: Fact) -> tuple[str, ...]:

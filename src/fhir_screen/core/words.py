@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +18,8 @@ class Words:
     hit: re.Pattern[str]
     exempt: re.Pattern[str] | None
     together: tuple[tuple[re.Pattern[str], ...], ...] = ()
+    known: dict[str, str | None] = field(default_factory=dict, compare=False, repr=False)
+    """What was found in a text before: the same displays come with every patient."""
 
     @staticmethod
     def of(words: Iterable[str], but_not: Iterable[str] = ()) -> Words:
@@ -30,12 +32,16 @@ class Words:
     def find(self, texts: Iterable[str]) -> str | None:
         """The first word that is hit in one of the texts, or None."""
         for text in texts:
-            lowered = text.lower()
-            if self.exempt is not None and self.exempt.search(lowered):
-                continue
-            if found := self._found(lowered):
+            if text not in self.known:
+                if len(self.known) >= _REMEMBERED:
+                    self.known.clear()
+                self.known[text] = self._judged(text.lower())
+            if found := self.known[text]:
                 return found
         return None
+
+    def _judged(self, text: str) -> str | None:
+        return None if self.exempt is not None and self.exempt.search(text) else self._found(text)
 
     def _found(self, text: str) -> str | None:
         if match := self.hit.search(text):
@@ -48,6 +54,7 @@ class Words:
 
 
 _NOTHING = r"(?!)"
+_REMEMBERED = 50_000
 
 
 def _pattern(word: str) -> str:
