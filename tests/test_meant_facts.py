@@ -1,0 +1,81 @@
+"""Finer points of which facts a rule means and which source speaks, found by planting mistakes that no story noticed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from chart import patient, resources
+from fhir_screen.core.answers import Answer
+from fhir_screen.core.truth import text_of
+from generated import Chart, decided, study
+
+TRIALS = {trial.id: trial for trial in study().trials}
+
+
+def answered(trial: str, atom: str, *given: dict[str, Any]) -> Answer:
+    made = resources([{"encounter": "visit", "from": "2014-01-01", "to": "2014-01-01"}, *given])
+    decision = decided(TRIALS[trial], Chart(patient({}), tuple(made)))
+    answers = {a.id: a.answer for criterion in decision.criteria for a in criterion.atoms}
+    return answers[atom]
+
+
+def told(trial: str, atom: str, *given: dict[str, Any]) -> str:
+    return text_of(answered(trial, atom, *given).truth)
+
+
+STAGE = {"lab": "stage", "code": "LNC 21908-9", "answer": "SCT 2640006", "on": "2025-11-01", "focus": "Condition/it"}
+
+
+@pytest.mark.parametrize(
+    ("diagnosis", "expected"),
+    [
+        ({"diagnosis": "melanoma", "code": "WHO C43.5"}, "true"),
+        ({"diagnosis": "a tumour of our own catalogue", "code": "LOCAL T7"}, "true"),
+        ({"diagnosis": "colon cancer", "code": "WHO C18.0"}, "unknown"),
+        ({"diagnosis": "myopia", "code": "WHO H52.1"}, "unknown"),
+    ],
+)
+def test_a_stage_counts_unless_it_is_known_to_be_of_something_else(diagnosis: dict[str, Any], expected: str) -> None:
+    melanoma = {"diagnosis": "melanoma", "code": "WHO C43.9", "since": "2020-01-01"}
+    assert (
+        told("NCT07028008", "TIL-I02c", melanoma, {**diagnosis, "id": "it", "since": "2023-01-01"}, STAGE) == expected
+    )
+
+
+SEGMENTED = {"lab": "segmented neutrophils 1.0 10*3/uL", "code": "LNC 768-2", "on": "2025-11-10"}
+SHARE = (
+    {"lab": "leukocytes 4.0 10*3/uL", "code": "LNC 6690-2", "on": "2025-11-01"},
+    {"lab": "segmented neutrophils 40 %", "code": "LNC 26505-8", "on": "2025-11-01"},
+)
+
+
+def test_a_lower_bound_below_the_limit_leaves_the_word_to_the_next() -> None:
+    assert told("NCT07028008", "TIL-I07b", SEGMENTED) == "unknown"
+    assert told("NCT07028008", "TIL-I07b", *SHARE) == "true"
+    assert told("NCT07028008", "TIL-I07b", SEGMENTED, *SHARE) == "true"
+
+
+def test_the_last_of_what_lies_outside_the_window_is_named() -> None:
+    old, older = (
+        {"diagnosis": name, "code": code, "since": day}
+        for name, code, day in (
+            ("stomach cancer", "WHO C16.9", "2015-05-05"),
+            ("colon cancer", "WHO C18.0", "2010-05-05"),
+        )
+    )
+    because = answered("NCT07028008", "TIL-E02a", older, old).because
+    assert "stomach cancer" in because
+    assert "colon cancer" not in because
+
+
+def test_what_has_no_date_is_called_undated() -> None:
+    dated = answered(
+        "NCT07028008", "TIL-E01", {"procedure": "renal transplantation", "code": "SCT 70536003", "on": "2012-01-05"}
+    )
+    undated = answered("NCT07028008", "TIL-E01", {"procedure": "renal transplantation", "code": "SCT 70536003"})
+    assert (text_of(dated.truth), text_of(undated.truth)) == ("true", "true")
+    assert "2012-01-05" in dated.because
+    assert "undated" not in dated.because
+    assert "undated" in undated.because
