@@ -27,7 +27,13 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 CORE = ROOT / "src" / "fhir_screen" / "core"
-QUICK = ("tests/test_truth.py", "tests/test_third_trial.py", "tests/test_conformance.py", "tests/test_anchors.py")
+QUICK = (
+    "tests/test_meant_facts.py",
+    "tests/test_truth.py",
+    "tests/test_third_trial.py",
+    "tests/test_conformance.py",
+    "tests/test_anchors.py",
+)
 SLOW = ("tests/test_cases.py", "tests/test_laws.py")
 PLAIN = ("-q", "-p", "no:cacheprovider", "--assert=plain")
 SEED, PATIENCE = 20251115, 300

@@ -8,6 +8,9 @@ import pytest
 
 from chart import patient, resources
 from fhir_screen.core.answers import Answer
+from fhir_screen.core.codes import Code
+from fhir_screen.core.facts import Coding, Value
+from fhir_screen.core.quantities import Interval, Quantity
 from fhir_screen.core.truth import text_of
 from generated import Chart, decided, study
 
@@ -79,3 +82,47 @@ def test_what_has_no_date_is_called_undated() -> None:
     assert "2012-01-05" in dated.because
     assert "undated" not in dated.because
     assert "undated" in undated.because
+
+
+ONE, OTHER = (Coding(Code("LNC", code, display=display)) for code, display in (("LA1-1", ""), ("LA2-2", "Grade 2")))
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (Value(quantity=Quantity(Interval.exactly(5), "g/dL", None, "5 g/dL"), text="five"), "5 g/dL"),
+        (Value(text="weakly positive", codings=(OTHER,)), "weakly positive"),
+        (Value(codings=(ONE, OTHER)), "Grade 2"),
+        (Value(codings=(ONE,)), "LA1-1"),
+        (Value(boolean=True), "yes"),
+        (Value(boolean=False), "no"),
+        (Value(absent=True), ""),
+    ],
+)
+def test_a_value_is_shown_in_the_words_of_the_record(value: Value, text: str) -> None:
+    assert value.shown == text
+
+
+PEMBROLIZUMAB = {"drug": "pembrolizumab", "code": "ATC L01FF02", "from": "2025-01-06", "to": "2025-06-02"}
+
+
+@pytest.mark.parametrize(
+    ("event", "expected"),
+    [
+        ({"since": "2025-05-05"}, "true"),
+        ({"since": "2025-05-05", "verified": "provisional"}, "unknown"),
+        ({"since": "2025"}, "unknown"),
+        ({"since": "2024-12-01"}, "unknown"),
+    ],
+)
+def test_a_doubtful_event_after_a_treatment_is_no_failure_yet(event: dict[str, Any], expected: str) -> None:
+    metastasis = {"diagnosis": "metastasis in the lung", "code": "WHO C78.0", **event}
+    melanoma = {"diagnosis": "melanoma", "code": "WHO C43.9", "since": "2020-01-01"}
+    assert told("NCT07028008", "TIL-I02e", melanoma, PEMBROLIZUMAB, metastasis) == expected
+
+
+def test_only_what_was_ordered_and_nothing_else_is_flagged_as_an_order() -> None:
+    order = {"order": "pembrolizumab", "code": "ATC L01FF02", "on": "2025-01-06", "status": "completed"}
+    assert str(answered("NCT07028008", "TIL-I02d", order).kind) == "order_only"
+    assert str(answered("NCT07028008", "TIL-I02d", PEMBROLIZUMAB).kind) == "positive"
+    assert str(answered("NCT07028008", "TIL-I02d", PEMBROLIZUMAB, order).kind) == "positive"
