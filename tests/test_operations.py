@@ -22,6 +22,7 @@ from fhir_screen.fhir.server import Access
 from tiny import DAY, chart, mappings
 from versioned_fhir import VersionedFhir
 
+SAMPLES = Path(__file__).parent.parent / "sample_bundles"
 READ = ("Condition", "DiagnosticReport", "Encounter", "Observation", "Procedure", "Specimen")
 
 
@@ -395,3 +396,22 @@ def test_a_corrected_mapping_speaks_anew_over_what_was_retracted(site: Site) -> 
 def test_a_retraction_says_what_and_why(site: Site, options: tuple[str, ...]) -> None:
     before = site.server.versions()
     assert (site.retract(*options).code, site.server.versions()) == (2, before)
+
+
+@pytest.mark.parametrize(
+    ("words", "screened"),
+    [((), {"NCT00846833"}), (("--trial", "NCT07028008"), {"NCT07028008"})],
+    ids=["the site's own", "--trial wins"],
+)
+def test_a_site_takes_part_in_the_trials_that_it_names(tmp_path: Path, words: tuple[str, ...], screened: set[str]) -> None:
+    site = tmp_path / "site.yaml"
+    site.write_text("site: north\nstudies: [NCT00846833]\n", encoding="utf-8")
+    ended = fhir_screen("screen", SAMPLES, "--as-of", "2025-11-15", "--site", site, *words)
+    assert {json.loads(line)["trial"] for line in ended.out.splitlines()} == screened
+
+
+def test_a_site_file_is_checked_with_all_trials(tmp_path: Path) -> None:
+    site = tmp_path / "site.yaml"
+    site.write_text("site: north\nstudies: [NCT00846833]\n", encoding="utf-8")
+    checked = fhir_screen("check", "--site", site, "--json").document
+    assert {trial["trial"] for trial in checked["trials"]} == {"NCT00846833", "NCT07028008"}

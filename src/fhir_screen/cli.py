@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from fhir_screen.core.decision import Decision
     from fhir_screen.core.trials import Trial
     from fhir_screen.fhir.pull import Population, Progress
-    from fhir_screen.fhir.raw import Damage
+    from fhir_screen.fhir.raw import Damage, RawPatient
     from fhir_screen.fhir.server import Access
     from fhir_screen.fhir.sinks import Destination, Recorded, Sink
     from fhir_screen.mapping.load import Study
@@ -218,15 +218,24 @@ class Heard:
 
 
 @contextmanager
-def charts(source: str, study: Study, want: Asked, chosen: Settings, heard: Heard) -> Iterator[Iterator[Screened]]:
-    """The patients of a folder, a file or a server, screened one by one, with progress on stderr."""
-    from fhir_screen.nightly import charts_of_files, charts_of_server, is_server, screenings
+def screened(source: str, study: Study, want: Asked, chosen: Settings, heard: Heard) -> Iterator[Iterator[Screened]]:
+    """The patients of a source, screened one by one."""
+    from fhir_screen.nightly import screenings
+
+    with charts(source, study, want, chosen, heard) as raw:
+        yield _hearing(screenings(raw, study, request_of(want)), heard)
+
+
+@contextmanager
+def charts(source: str, study: Study, want: Asked, chosen: Settings, heard: Heard) -> Iterator[Iterator[RawPatient]]:
+    """The patients of a folder, a file or a server as they stand there, with progress on stderr."""
+    from fhir_screen.nightly import charts_of_files, charts_of_server, is_server
 
     request = request_of(want)
     if not is_server(source):
         if want.everyone or want.group:
             raise UsageError("--everyone and --group are for servers", where=source, remedy="--patient")
-        yield _hearing(screenings(charts_of_files(Path(source), request, heard.damage), study, request), heard)
+        yield charts_of_files(Path(source), request, heard.damage)
         return
     from fhir_screen.fhir.server import FhirServer
 
@@ -234,8 +243,7 @@ def charts(source: str, study: Study, want: Asked, chosen: Settings, heard: Hear
     for words in access.warnings:
         say(f"warning: {words}")
     with FhirServer(access) as server, progress() as on_progress:
-        raw = charts_of_server(server, study, request, heard.damage, whose(want), on_progress)
-        yield _hearing(screenings(raw, study, request), heard)
+        yield charts_of_server(server, study, request, heard.damage, whose(want), on_progress)
 
 
 def _hearing(done: Iterable[Screened], heard: Heard) -> Iterator[Screened]:
@@ -372,7 +380,7 @@ def screen(source: str, show_all: bool, form: str | None, output: Path | None, *
     chosen = settings_of(want)
     study = study_of(want, chosen)
     wanted = everybody if show_all else candidates_only
-    with charts(source, study, want, chosen, heard) as done:
+    with screened(source, study, want, chosen, heard) as done:
         found = (decision for one in done for decision in one.decisions if wanted(decision.population))
         emit(_printed(found, form or _default_form(output), output), output)
     leave(heard.told())
@@ -420,8 +428,8 @@ def demo(write_to: str | None, as_json: bool, **given: Any) -> None:  # noqa: FB
     want, heard, samples = asked({**given, "as_of": _DEMO_DAY}), Heard(), packaged_samples()
     chosen = replace(settings_of(want), server=None, write_to=None)
     study = study_of(want, chosen)
-    with charts(str(samples), study, want, chosen, heard) as screened:
-        done = list(screened)
+    with screened(str(samples), study, want, chosen, heard) as patients:
+        done = list(patients)
     found = [decision for one in done for decision in one.decisions if candidates_only(decision.population)]
     emit(_printed(found, "ndjson" if as_json else "table"))
     if write_to:
@@ -474,7 +482,7 @@ def explain(patient_id: str, source: str, criterion: str | None, form: str, outp
     study = study_of(want, chosen)
     if criterion:
         study = replace(study, trials=_trials_with(study, criterion))
-    with charts(source, study, want, chosen, heard) as done:
+    with screened(source, study, want, chosen, heard) as done:
         emit(_explained(list(done), form, criterion), output)
     leave(heard.told())
 
@@ -513,8 +521,11 @@ def check(as_json: bool, **given: Any) -> None:  # noqa: FBT001
     """
     import json
 
+    from fhir_screen.mapping.load import trials_of
+
     want = asked(given)
-    study = study_of(want, settings_of(want))
+    chosen = settings_of(want)
+    study = study_of(replace(want, trials=want.trials or trials_of(chosen.mappings)), chosen)
     trials = [
         {
             "trial": trial.id,
@@ -619,7 +630,7 @@ def _run(url: str | None, given: dict[str, Any], into: Into, *, as_json: bool) -
         raise UsageError("where to write is not said", where=chosen.server, remedy="--write-to a folder or a server")
     study = study_of(want, chosen)
     with watching(chosen, study, want, given, into) as watch:
-        with charts(chosen.server, study, want, chosen, heard) as done, sink(chosen, study, into) as target:
+        with screened(chosen.server, study, want, chosen, heard) as done, sink(chosen, study, into) as target:
             recorded = list(night(watch.through(done), target, so_far))
         _tell(so_far, heard, recorded, watch, as_json=as_json, dry=into is _foreseen)
 

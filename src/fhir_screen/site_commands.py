@@ -22,15 +22,14 @@ from fhir_screen.cli import (
     _whom,
     access_of,
     asked,
+    charts,
     emit,
     leave,
-    progress,
     request_of,
     say,
     settings_of,
     study_of,
     today,
-    whose,
 )
 from fhir_screen.errors import PreflightError, UsageError
 
@@ -153,31 +152,17 @@ def _read(
     source: str, study: Study, want: Asked, chosen: Settings, heard: Heard
 ) -> Iterator[Iterator[tuple[PatientRecord, Screened]]]:
     """The patients of a source as records, with what the trials say of them; what fails is told, and left out."""
-    from fhir_screen.nightly import charts_of_files, charts_of_server, is_server
-
-    request = request_of(want)
-    if not is_server(source):
-        if want.everyone or want.group:
-            raise UsageError("--everyone and --group are for servers", where=source, remedy="--patient")
-        yield _screened(charts_of_files(Path(source), request, heard.damage), study, want, heard)
-        return
-    from fhir_screen.fhir.server import FhirServer
-
-    access = access_of(chosen, source)
-    for words in access.warnings:
-        say(f"warning: {words}")
-    with FhirServer(access) as server, progress() as on_progress:
-        raw = charts_of_server(server, study, request, heard.damage, whose(want), on_progress)
+    with charts(source, study, want, chosen, heard) as raw:
         yield _screened(raw, study, want, heard)
 
 
 def _screened(
-    charts: Iterator[RawPatient], study: Study, want: Asked, heard: Heard
+    raws: Iterator[RawPatient], study: Study, want: Asked, heard: Heard
 ) -> Iterator[tuple[PatientRecord, Screened]]:
     from fhir_screen.nightly import records, screenings
 
     request = request_of(want)
-    for raw in charts:
+    for raw in raws:
         for one in screenings([raw], study, request):
             heard.screened(one)
             if not one.defect:

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 from fractions import Fraction
 
-from fhir_screen.core.answers import Answer, Evidence
+from fhir_screen.core.answers import Answer, Evidence, joined, unknown
 from fhir_screen.core.codes import Codebook
 from fhir_screen.core.dates import END_OF_TIME, Length, Period, Span, Window, next_day
 from fhir_screen.core.facts import Fact, PatientRecord
 from fhir_screen.core.rules import Rule
-from fhir_screen.core.truth import Truth
+from fhir_screen.core.truth import Truth, first_reason
 from fhir_screen.core.units import Analyte, UnitTable
 
 AS_OF = "as_of"
@@ -103,6 +103,16 @@ def evidence_of(fact: Fact, value: str | None = None) -> Evidence:
     shown = value if value is not None else fact.value.shown if fact.value else _name(fact)
     when = "" if fact.period is None else str(fact.period.start if fact.value else fact.period)
     return Evidence(fact.reference, fact.version, str(coding.code) if coding else "", shown, when)
+
+
+def with_gap(chart: Chart, kinds: frozenset[str], answer: Answer) -> Answer:
+    """A doubt that what is missing of these resource types might settle is told as missing first (rule R4)."""
+    gap = chart.record.gap(kinds)
+    if gap is None or answer.truth is not Truth.UNKNOWN:
+        return answer
+    reason = first_reason((gap.reason, answer.reason)) or gap.reason
+    told = joined((answer.because, gap.detail or "a part of the record could not be read"))
+    return unknown(reason, told, answer.evidence).with_flags(*answer.flags).with_edges(answer.edges)
 
 
 def name_of(fact: Fact) -> str:

@@ -62,7 +62,7 @@ from fhir_screen.core.rules import (
 )
 from fhir_screen.core.selecting import Part, part_of
 from fhir_screen.core.sequences import evaluate_stable, evaluate_then
-from fhir_screen.core.truth import Reason, Truth
+from fhir_screen.core.truth import Reason, Truth, first_reason
 
 
 def evaluate(chart: Chart, rule: Rule) -> Answer:
@@ -108,7 +108,7 @@ def evaluate(chart: Chart, rule: Rule) -> Answer:
             applies = evaluate(chart, condition)
             if applies.truth is Truth.FALSE:
                 return not_applicable(applies.because).with_edges(applies.edges)
-            return evaluate(chart, part).with_edges(applies.edges)
+            return _if_it_applies(applies, evaluate(chart, part))
         case Coded(part):
             answer = evaluate(chart, part)
             return replace(answer, firm=answer.truth)
@@ -143,6 +143,13 @@ def answer_of(chart: Chart, atom: str) -> Answer:
     if atom not in chart.memo:
         chart.memo[atom] = evaluate(chart, chart.rules[atom])
     return chart.memo[atom]
+
+
+def _if_it_applies(applies: Answer, answer: Answer) -> Answer:
+    """Where it is not known either whether the question arises, the reason for that counts as well."""
+    if Truth.UNKNOWN is applies.truth is answer.truth:
+        answer = replace(answer, reason=first_reason((applies.reason, answer.reason)))
+    return answer.with_edges(applies.edges)
 
 
 def _doubted(answer: Answer, reason: Reason, because: str) -> Answer:

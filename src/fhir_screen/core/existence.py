@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import date, timedelta
 
 from fhir_screen.core.answers import Answer, EvidenceKind, joined, no, unknown, yes
-from fhir_screen.core.chart import Chart, evidence_of, name_of, window_edges
+from fhir_screen.core.chart import Chart, evidence_of, name_of, window_edges, with_gap
 from fhir_screen.core.dates import Period, Span
 from fhir_screen.core.facts import Fact, Standing
 from fhir_screen.core.gaps import Gap
@@ -89,18 +89,9 @@ def evaluate_has(chart: Chart, rule: Has) -> Answer:
             found.append((match, placed))
     findings = _corroborated([_finding(match, placed) for match, placed in found], _days(found), rule)
     answer = _found(findings, rule)
-    answer = _absent(chart, rule, denied, older) if answer is None else _with_gap(chart, rule, answer)
+    answer = _absent(chart, rule, denied, older) if answer is None else with_gap(chart, rule.select.kinds, answer)
     edges |= _edges_of_uncoded(chart, rule)
     return answer.with_flags(*pending, *_anchor_flags(chart, rule.timing, answer)).with_edges(edges)
-
-
-def _with_gap(chart: Chart, rule: Has, answer: Answer) -> Answer:
-    """A doubt that what is missing might settle is told as missing first."""
-    gap = chart.record.gap(rule.select.kinds)
-    if gap is None or answer.truth is not Truth.UNKNOWN:
-        return answer
-    reason = first_reason((gap.reason, answer.reason)) or gap.reason
-    return unknown(reason, joined((answer.because, gap.detail)), answer.evidence).with_flags(*answer.flags)
 
 
 _SAID = (Standing.HOLDS, Standing.UNSURE)

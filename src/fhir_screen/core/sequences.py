@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fhir_screen.core.answers import Answer, joined, no, unknown, yes
-from fhir_screen.core.chart import Chart, evidence_of, name_of, window_edges
+from fhir_screen.core.chart import Chart, evidence_of, name_of, window_edges, with_gap
 from fhir_screen.core.dates import Period, Span, Window
 from fhir_screen.core.facts import Fact, Standing
 from fhir_screen.core.rules import Selector, Stable, Then
@@ -14,15 +14,21 @@ from fhir_screen.core.truth import Reason, Truth, first_reason
 
 
 def evaluate_then(chart: Chart, rule: Then) -> Answer:
-    """TRUE where an event surely lies after the first exposure and on it, or at most ``by`` after its last day."""
+    """TRUE where an event surely lies after the first exposure and on it, or at most ``by`` after its last day.
+
+    FALSE never: an event that nobody wrote down may have been.
+    """
     exposures = _held(chart, rule.first)
-    events = [match for selector in rule.event for match in _held(chart, selector)]
     if not exposures:
-        return unknown(Reason.NO_DATA, f"{rule.what}: no treatment on record that it could have followed")
+        untreated = unknown(Reason.NO_DATA, f"{rule.what}: no treatment on record that it could have followed")
+        return with_gap(chart, rule.first.kinds, untreated)
+    sought = rule.first.kinds.union(*(selector.kinds for selector in rule.event))
+    return with_gap(chart, sought, _followed(chart, rule, exposures))
+
+
+def _followed(chart: Chart, rule: Then, exposures: Sequence[Match]) -> Answer:
+    events = [match for selector in rule.event for match in _held(chart, selector)]
     if not events:
-        gap = chart.record.gap(frozenset().union(*(s.kinds for s in rule.event)))
-        if gap:
-            return unknown(gap.reason, f"{rule.what}: {gap.detail or 'a part of the record could not be read'}")
         return unknown(Reason.NO_DATA, f"none on record: {rule.what}")
     placed = [(event, _after(chart, exposures, event, rule)) for event in events]
     after = [event for event, (truth, _) in placed if truth is Truth.TRUE]

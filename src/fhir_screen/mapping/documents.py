@@ -542,9 +542,6 @@ class SiteDoc(Doc):
     site: str = "default"
     include: Names = ()
     time_zone: str = ""
-    server: str = ""
-    write_to: str = ""
-    token_file: str = ""
     studies: Names = ()
     system_aliases: dict[str, Names] = {}
     codes: Annotated[tuple[LocalCodeDoc, ...], BeforeValidator(lambda value: value or ())] = ()

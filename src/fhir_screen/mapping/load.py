@@ -78,13 +78,13 @@ def load(
     trials: Sequence[str] = (),
     settings: Mapping[str, str] | None = None,
 ) -> Study:
-    """Loads and checks everything. ``trials`` are registry numbers (none: all); ``settings`` override parameters.
+    """Loads and checks everything. ``settings`` override parameters.
+
+    ``trials`` are registry numbers; none: those the site takes part in, where it says so, else all.
 
     Raises MappingError with file, line and remedy; UsageError for a trial or parameter that does not exist.
     """
-    folder = mappings or packaged_mappings()
-    if not folder.is_dir():
-        raise UsageError(f"there is no mappings folder {folder}", remedy="check --mappings")
+    folder = _folder(mappings)
     site_document = read_yaml(site_file) if site_file else None
     site_doc = validated(SiteDoc, site_document) if site_document else SiteDoc()
     site = (site_document, site_doc) if site_document else None
@@ -98,12 +98,12 @@ def load(
     shapes = compile_shapes(read_yaml(folder / "resources.yaml"), site_document)
     _check_types(concepts, shapes)
     library, derived = _library([read_yaml(p) for p in _yaml(folder / "rules")])
-    available = [read_yaml(p) for p in _yaml(folder / "trials")]
-    documents = _chosen(available, trials, folder)
+    by_id = _by_id(folder)
+    if site is not None:
+        _check_site(by_id, *site)
+    documents = _chosen(by_id, trials or site_doc.studies, folder)
     overrides = {**site_doc.parameters, **(settings or {})}
     _check_settings(documents, settings or {})
-    if site is not None:
-        _check_site(available, *site)
     digest = _digest(folder, [*([site_file] if site_file else []), *(document.path for document, _ in included)])
     compiled = tuple(
         _trial(document, terms, shapes.resources, library, derived, overrides, site_doc, digest) for document in documents
@@ -148,20 +148,39 @@ def _library(documents: Iterable[Document]) -> tuple[dict[str, Shared], dict[str
     return rules, derived
 
 
-def _chosen(documents: Sequence[Document], wanted: Sequence[str], folder: Path) -> list[Document]:
+def trials_of(mappings: Path | None) -> tuple[str, ...]:
+    """The registry numbers of all trials under a folder, whichever of them a site takes part in."""
+    return tuple(_by_id(_folder(mappings)))
+
+
+def _folder(mappings: Path | None) -> Path:
+    folder = mappings or packaged_mappings()
+    if not folder.is_dir():
+        raise UsageError(f"there is no mappings folder {folder}", remedy="check --mappings")
+    return folder
+
+
+def _by_id(folder: Path) -> dict[str, Document]:
     by_id: dict[str, Document] = {}
-    for document in documents:
+    for document in map(read_yaml, _yaml(folder / "trials")):
         trial = validated(TrialDoc, document).trial.id
         if trial in by_id:
             raise document.error(f"trial {trial} is defined twice", ("trial", "id"), f"see {by_id[trial].path}")
         by_id[trial] = document
-    for trial in wanted:
-        if trial not in by_id:
-            remedy = did_you_mean(trial, by_id) or f"trials here: {', '.join(sorted(by_id))}"
-            raise UsageError(f"no trial {trial!r} under {folder}", remedy=remedy)
     if not by_id:
         raise UsageError(f"there is no trial under {folder / 'trials'}", remedy="add trials/<registry number>.yaml")
+    return by_id
+
+
+def _chosen(by_id: Mapping[str, Document], wanted: Sequence[str], folder: Path) -> list[Document]:
+    for trial in wanted:
+        if trial not in by_id:
+            raise UsageError(f"no trial {trial!r} under {folder}", remedy=_known_trial(trial, by_id))
     return [by_id[trial] for trial in sorted(set(wanted) or by_id)]
+
+
+def _known_trial(trial: str, by_id: Mapping[str, Document]) -> str:
+    return did_you_mean(trial, by_id) or f"trials here: {', '.join(sorted(by_id))}"
 
 
 def _check_settings(screened: Iterable[Document], settings: Mapping[str, str]) -> None:
@@ -171,9 +190,12 @@ def _check_settings(screened: Iterable[Document], settings: Mapping[str, str]) -
             raise UsageError(f"no screened trial has a parameter {name!r}", remedy=did_you_mean(name, known))
 
 
-def _check_site(available: Iterable[Document], document: Document, site: SiteDoc) -> None:
+def _check_site(by_id: Mapping[str, Document], document: Document, site: SiteDoc) -> None:
     """A site file serves all trials, so that it may name what a trial not screened today has."""
-    trials = [validated(TrialDoc, one) for one in available]
+    for number, trial in enumerate(site.studies):
+        if trial not in by_id:
+            raise document.error(f"no trial {trial!r} in the mappings", ("studies", number), _known_trial(trial, by_id))
+    trials = [validated(TrialDoc, one) for one in by_id.values()]
     parameters = {name for trial in trials for name in trial.parameters}
     atoms = {atom for trial in trials for criterion in trial.criteria.values() for atom in criterion.atoms}
     for name in site.parameters:
