@@ -23,6 +23,7 @@ from werkzeug import Response
 
 from fake_fhir import FakeFhir, outcome
 from fhir_screen import cli as command_line
+from fhir_screen.cli.main import COMMANDS
 from tiny import DAY, chart, mappings, write
 
 CANARY = "Zebulon-Canary"
@@ -283,7 +284,7 @@ def test_a_defect_of_the_whole_is_one_line_and_a_code_of_its_own(screen: Run, mo
     def broken(*_: Any) -> Any:
         raise KeyError(CANARY)
 
-    monkeypatch.setattr(command_line, "study_of", broken)
+    monkeypatch.setattr("fhir_screen.cli.options.study_of", broken)
     ended = screen()
     assert (ended.code, ended.out) == (70, "")
     assert "a defect in fhir-screen (KeyError" in ended.err
@@ -329,7 +330,7 @@ def test_the_help_needs_no_heavy_package() -> None:
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-@pytest.mark.parametrize("name", sorted(command_line.cli.commands))
+@pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_every_help_shows_an_example(run: Run, name: str) -> None:
     ended = run(name, "--help")
     assert ended.code == 0

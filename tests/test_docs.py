@@ -20,7 +20,8 @@ import clinical_table
 import module_table
 import readme_output
 from fhir_screen import errors
-from fhir_screen.cli import DEFECT, INTERRUPTED, cli
+from fhir_screen.cli import cli
+from fhir_screen.cli.exits import DEFECT, INTERRUPTED
 from fhir_screen.core.gaps import Gap
 from fhir_screen.core.truth import Truth
 from fhir_screen.mapping import documents

@@ -1,0 +1,37 @@
+"""How far a pull has come: a bar on a terminal, a line a minute in a log."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import Progress as Bar
+
+from fhir_screen.cli.output import say
+from fhir_screen.fhir.pull import Progress
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[Progress], None]]:
+    """A bar on a terminal, a line a minute in a log."""
+    if not sys.stderr.isatty():
+        yield _a_line_a_minute()
+        return
+    with Bar(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("patients", total=None)
+        yield lambda state: bar.update(task, completed=state.patients_done, total=state.patients_total)
+
+
+def _a_line_a_minute() -> Callable[[Progress], None]:
+    next_line = time.monotonic() + 60
+
+    def tell(state: Progress) -> None:
+        nonlocal next_line
+        if time.monotonic() >= next_line:
+            next_line = time.monotonic() + 60
+            say(f"{state.patients_done} of {state.patients_total} patients fetched")
+
+    return tell

@@ -1,0 +1,45 @@
+"""`fhir-screen screen`: the list of a source, in four forms."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fhir_screen.cli.exits import leave
+from fhir_screen.cli.options import (
+    PATH,
+    access_options,
+    job_of,
+    patient_options,
+    population_options,
+    trial_options,
+)
+from fhir_screen.cli.output import emit
+from fhir_screen.cli.patients import Heard, screened
+from fhir_screen.cli.printing import FORMS, default_form, printed
+from fhir_screen.nightly import candidates_only, everybody
+
+
+@click.command()
+@click.argument("source")
+@trial_options
+@patient_options
+@access_options
+@population_options
+@click.option("--all", "show_all", is_flag=True, help="Also print patients outside the trial's population.")
+@click.option("--format", "form", type=click.Choice(FORMS), help="Default: table on a terminal, else ndjson.")
+@click.option("-o", "output", type=PATH, metavar="PATH", help="Output file. Default: stdout.")
+def screen(source: str, show_all: bool, form: str | None, output: Path | None, **given: Any) -> None:  # noqa: FBT001
+    """Screen SOURCE: a folder, a file, or the address of a FHIR server. Writes nothing to any server.
+
+    \b
+    Example:  fhir-screen screen sample_bundles --as-of 2025-11-15 --format csv
+    """
+    job, heard = job_of(given), Heard()
+    wanted = everybody if show_all else candidates_only
+    with screened(source, job, heard) as done:
+        found = (decision for one in done for decision in one.decisions if wanted(decision.population))
+        emit(printed(found, form or default_form(output), output), output)
+    leave(heard.told())
