@@ -405,6 +405,8 @@ def test_a_night_from_folder_to_folder_writes_once(run: Run, tiny: Path, source:
         "conflicts": 0,
         "incomplete": {},
         "unknown": {"manual": 2},
+        "unmapped": {},
+        "unmapped_codes": 0,
         "trials": {"TINY-1": {"likely-eligible": 1, "needs-review": 0, "not-eligible": 1}},
     }
     written = {path.name: path.read_bytes() for path in out.iterdir()}

@@ -224,6 +224,34 @@ def test_the_record_of_a_night_has_its_counts_and_how_it_ended(nights: Nights) -
     assert stopped["error"].startswith("nothing was written: TINY-1: 4 of 4 patients have another verdict")
 
 
+def test_a_night_counts_the_patients_of_each_code_that_nobody_knows(nights: Nights) -> None:
+    def local(system: str | None, code: str) -> dict[str, Any]:
+        return {"code": code, "display": "typed by Frau Kanari"} | ({"system": system} if system else {})
+
+    lab, many = "http://lab.example", [local("http://lab.example", f"K{number:02}") for number in range(60)]
+    codings = {
+        "p1": [local(lab, "HB"), *many],
+        "p2": [local(lab, "HB")],
+        "p3": [local(None, "typed")],
+        "p4": [local("http://hl7.org/fhir/sid/icd-10", "J45")],
+    }
+    for patient, found in codings.items():
+        resources = chart(patient, "13")
+        for number, coding in enumerate([*found, *found[:1]]):
+            resources.append(resources[2] | {"id": f"{patient}-{number}", "code": {"coding": [coding]}})
+        write(nights.place / "source" / f"{patient}.json", resources)
+    ended = nights.run("--json")
+    told = ended.document["unmapped"]
+    assert list(told.items())[:2] == [(f"{lab}|HB", 2), (f"{lab}|K00", 1)]
+    assert (len(told), ended.document["unmapped_codes"]) == (50, 61)
+    assert nights.records[-1]["summary"]["unmapped"] == told
+    assert "Kanari" not in ended.out + json.dumps(nights.records)
+    assert (
+        "codes that the mappings do not know: 61, most often http://lab.example|HB (2 patients), "
+        "http://lab.example|K00 (1 patient), http://lab.example|K01 (1 patient); see `fhir-screen codes`\n"
+    ) in nights.run(command="plan").out
+
+
 def test_without_state_nothing_is_kept_and_nothing_compared(nights: Nights) -> None:
     before = sorted(nights.state.iterdir())
     nights.charts(p1="8", p2="8", p3="8", p4="8")

@@ -8,6 +8,7 @@ from datetime import date
 from itertools import islice
 from pathlib import Path
 from traceback import extract_tb
+from typing import Final
 
 from fhir_screen.core.anchors import anchors_of
 from fhir_screen.core.decision import Decision, Verdict
@@ -27,8 +28,12 @@ from fhir_screen.fhir.server import FhirServer
 from fhir_screen.fhir.sinks import Outcome, Recorded, Sink
 from fhir_screen.mapping.load import Anchors, Study
 from fhir_screen.mapping.population import index_tokens
+from fhir_screen.report.inventory import kinds_looked_at, unmapped
 
 Told = Callable[[Damage], None]
+
+_CODINGS: Final = 50_000
+"""So many different unknown codings a night counts; where a source makes up a code for each record, no more."""
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -88,6 +93,8 @@ def _nobody(ids: Iterable[str], where: str) -> NoInputError:
 class Screened:
     """One patient, done: a decision for each trial, the anchors it rests on (by trial), and what is missing.
 
+    ``unmapped`` are the codings of his record, system|code, that the mappings do not know.
+
     ``defect`` says where our own code failed on him, and holds nothing of the patient; then there is no decision.
     """
 
@@ -95,20 +102,22 @@ class Screened:
     decisions: tuple[Decision, ...] = ()
     anchors: Mapping[str, Mapping[str, date]] = field(default_factory=dict)
     gaps: tuple[Gap, ...] = ()
+    unmapped: frozenset[str] = frozenset()
     defect: str = ""
 
 
 def screenings(charts: Iterable[RawPatient], study: Study, request: Request) -> Iterator[Screened]:
     """Every patient put to every trial; a defect of ours costs the one patient on whom it shows, and is told."""
+    kinds = kinds_looked_at(study.trials)
     for raw in charts:
         try:
-            done = _screened(raw, study, request)
+            done = _screened(raw, study, request, kinds)
         except Exception as error:  # noqa: BLE001 - the patient is counted and named; the others go on
             done = Screened(raw.id, defect=place_of(error))
         yield done
 
 
-def _screened(raw: RawPatient, study: Study, request: Request) -> Screened:
+def _screened(raw: RawPatient, study: Study, request: Request, kinds: frozenset[str]) -> Screened:
     records: dict[str, PatientRecord] = {}
     decisions: list[Decision] = []
     anchors: dict[str, Mapping[str, date]] = {}
@@ -121,7 +130,9 @@ def _screened(raw: RawPatient, study: Study, request: Request) -> Screened:
         anchors[trial.id] = known
         decisions.append(screen(trial, record, study.terms.vocabulary, day, known))
     gaps = {gap: None for record in records.values() for gap in record.gaps if gap.reason is Reason.INCOMPLETE_FETCH}
-    return Screened(raw.id, tuple(decisions), anchors, tuple(gaps))
+    # Which codes are unknown does not depend on the time zone in which a record was read.
+    strange = unmapped(next(iter(records.values())), kinds) if records else frozenset[str]()
+    return Screened(raw.id, tuple(decisions), anchors, tuple(gaps), strange)
 
 
 def place_of(error: Exception) -> str:
@@ -164,7 +175,8 @@ def candidates_only(population: Truth) -> bool:
 class Night:
     """What a night has done so far: the counts of its summary (contract, `run --json`); patients, unless it says else.
 
-    ``trials`` counts verdicts of patients who have, or may have, the index disease; ``unknown`` unanswered atoms.
+    ``trials`` counts verdicts of patients who have, or may have, the index disease; ``unknown`` unanswered atoms;
+    ``unmapped`` patients by coding, system|code, that the mappings do not know.
     """
 
     pulled: int = 0
@@ -174,6 +186,7 @@ class Night:
     duplicates: int = 0
     trials: dict[str, dict[str, int]] = field(default_factory=dict)
     unknown: dict[str, int] = field(default_factory=dict)
+    unmapped: dict[str, int] = field(default_factory=dict)
 
     def heard(self, one: Screened) -> None:
         self.pulled += 1
@@ -181,6 +194,9 @@ class Night:
         self.lost += bool(one.defect)
         for decision in one.decisions:
             self._decided(decision)
+        for coding in sorted(one.unmapped):
+            if coding in self.unmapped or len(self.unmapped) < _CODINGS:
+                self.unmapped[coding] = self.unmapped.get(coding, 0) + 1
 
     def _decided(self, decision: Decision) -> None:
         counts = self.trials.setdefault(decision.trial.id, {verdict.value: 0 for verdict in Verdict})

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from typing import Any, Protocol
+from itertools import islice
+from typing import Any, Final, Protocol
 
 SCHEMA = "fhir-screen/run/1"
+
+_LISTED: Final = 50
+"""So many unknown codings stand in the summary, those of most patients; `fhir-screen codes` has them all."""
+_NAMED: Final = 3
+"""So many of them a person is told."""
 
 
 class Counted(Protocol):
@@ -15,6 +21,7 @@ class Counted(Protocol):
     screened: int
     trials: dict[str, dict[str, int]]
     unknown: dict[str, int]
+    unmapped: dict[str, int]
 
     @property
     def outcome(self) -> Any: ...
@@ -23,8 +30,10 @@ class Counted(Protocol):
 def summary(night: Counted, lost: int, incomplete: Mapping[str, Collection[str]], *, dry: bool) -> dict[str, Any]:
     """The summary of the contract; pulled and screened are patients, created to conflicts decisions.
 
-    ``lost`` is what could not be read or screened; ``incomplete`` whose records have which hole.
+    ``lost`` is what could not be read or screened; ``incomplete`` whose records have which hole. ``unmapped`` are
+    patients by coding that the mappings do not know, most frequent first; ``unmapped_codes`` how many such there are.
     """
+    frequent = sorted(night.unmapped.items(), key=lambda item: (-item[1], item[0]))
     document: dict[str, Any] = {
         "schema": SCHEMA,
         "pulled": night.pulled,
@@ -37,6 +46,8 @@ def summary(night: Counted, lost: int, incomplete: Mapping[str, Collection[str]]
         "conflicts": night.outcome.conflicts,
         "incomplete": {what: len(patients) for what, patients in sorted(incomplete.items())},
         "unknown": dict(sorted(night.unknown.items())),
+        "unmapped": dict(frequent[:_LISTED]),
+        "unmapped_codes": len(frequent),
         "trials": {trial: dict(counts) for trial, counts in sorted(night.trials.items())},
     }
     return document | ({"dry_run": True} if dry else {})
@@ -56,6 +67,10 @@ def lines(document: Mapping[str, Any], changes: Iterable[Any], *, dry: bool) -> 
     )
     for trial, counts in document["trials"].items():
         yield f"{trial}: " + ", ".join(f"{n} {verdict}" for verdict, n in counts.items())
+    if document["unmapped_codes"]:
+        named = islice(document["unmapped"].items(), _NAMED)
+        often = ", ".join(f"{coding} ({patients} {'patient' if patients == 1 else 'patients'})" for coding, patients in named)
+        yield f"codes that the mappings do not know: {document['unmapped_codes']}, most often {often}; see `fhir-screen codes`"
 
 
 def _told(change: Any) -> str:

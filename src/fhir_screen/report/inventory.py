@@ -124,7 +124,7 @@ def inventory(
     It holds codes, displays and units, and no patient data: words that somebody typed only where patients share them.
     """
     watchers = list(_watchers(trials, terms, names))
-    kinds = frozenset[str]().union(*(watcher.selector.kinds for watcher in watchers)) - _NAMELESS
+    kinds = _coded_kinds(watcher.selector for watcher in watchers)
     seen: dict[_Key, _Seen] = {}
     spellings: Counter[str] = Counter()
     concepts: dict[str, set[str]] = {}
@@ -155,6 +155,26 @@ def inventory(
             for spelling, count in sorted(spellings.items(), key=lambda item: (-item[1], item[0]))
         ),
     )
+
+
+def kinds_looked_at(trials: Iterable[Trial]) -> frozenset[str]:
+    """The resource types in which a code that nobody knows may matter to these trials."""
+    atoms = (atom for trial in trials for criterion in trial.criteria for atom in criterion.atoms)
+    return _coded_kinds(selector for atom in atoms for selector in _selectors(atom))
+
+
+def _coded_kinds(looked_for: Iterable[Selector]) -> frozenset[str]:
+    return frozenset[str]().union(*(selector.kinds for selector in looked_for)) - _NAMELESS
+
+
+def unmapped(record: PatientRecord, kinds: frozenset[str]) -> frozenset[str]:
+    """The codings of one record that the mappings do not know, as system|code, and nothing else of the patient.
+
+    Not here: a code of a known system that is another thing by it, and a code without a system, which may be typed.
+    """
+    facts = (fact for kind in kinds for fact in record.by_kind.get(kind, ()))
+    keys = {key for fact in facts for key, _ in _unknown_codes(fact)}
+    return frozenset(f"{key.system}|{key.code}" for key in keys if key.system and key.code and not key.certain)
 
 
 def _unknown_codes(fact: Fact) -> Iterator[tuple[_Key, str]]:
