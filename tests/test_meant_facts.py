@@ -7,12 +7,14 @@ from typing import Any
 import pytest
 
 from chart import patient, resources
-from fhir_screen.core.answers import Answer
+from fhir_screen.core import chart as core
+from fhir_screen.core.answers import Answer, unknown
 from fhir_screen.core.codes import Code
-from fhir_screen.core.facts import Coding, Value
+from fhir_screen.core.facts import Coding, PatientRecord, Person, Value
+from fhir_screen.core.gaps import Gap
 from fhir_screen.core.quantities import Interval, Quantity
-from fhir_screen.core.truth import text_of
-from generated import Chart, decided, study
+from fhir_screen.core.truth import Reason, text_of
+from generated import TODAY, Chart, decided, study
 
 TRIALS = {trial.id: trial for trial in study().trials}
 
@@ -126,3 +128,18 @@ def test_only_what_was_ordered_and_nothing_else_is_flagged_as_an_order() -> None
     assert str(answered("NCT07028008", "TIL-I02d", order).kind) == "order_only"
     assert str(answered("NCT07028008", "TIL-I02d", PEMBROLIZUMAB).kind) == "positive"
     assert str(answered("NCT07028008", "TIL-I02d", PEMBROLIZUMAB, order).kind) == "positive"
+
+
+@pytest.mark.parametrize(
+    ("gap", "doubt", "reason"),
+    [
+        (Reason.MASKED, Reason.INCOMPLETE_FETCH, Reason.INCOMPLETE_FETCH),
+        (Reason.INCOMPLETE_FETCH, Reason.MASKED, Reason.INCOMPLETE_FETCH),
+        (Reason.MASKED, Reason.PARTIAL_DATE, Reason.MASKED),
+    ],
+)
+def test_where_a_gap_meets_a_doubt_the_first_reason_is_told(gap: Reason, doubt: Reason, reason: Reason) -> None:
+    record = PatientRecord.of("p", Person(), (), (Gap("Condition", gap),))
+    looked_at = core.Chart(record, TODAY, TODAY, {}, study().terms.vocabulary)
+    answer = core.with_gap(looked_at, frozenset({"Condition"}), unknown(doubt, "a doubt"))
+    assert (text_of(answer.truth), answer.reason) == ("unknown", reason)

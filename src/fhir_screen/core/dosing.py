@@ -79,11 +79,14 @@ def _equivalent(rule: DailyDose, fact: Fact) -> tuple[frozenset[str], Fraction |
 
 
 def _bounded(dose: Dose, period: Period) -> Period:
+    """The days of a line within its statement: from the later of the two starts to the earlier of the two ends."""
     if dose.bounds is None:
         return period
-    start = dose.bounds.start if dose.bounds.start.first > period.start.first else period.start
-    end = dose.bounds.end if dose.bounds.end.last < period.end.last else period.end
-    return Period(start, end)
+    starts, ends = (dose.bounds.start, period.start), (dose.bounds.end, period.end)
+    return Period(
+        Span(max(s.first for s in starts), max(s.last for s in starts)),
+        Span(min(e.first for e in ends), min(e.last for e in ends)),
+    )
 
 
 def _per_day(chart: Chart, rule: DailyDose, dose: Dose, factor: Fraction | None) -> Interval | None:
@@ -198,7 +201,7 @@ def _untold(intakes: Sequence[Intake], evidence: Sequence[Evidence]) -> Answer:
     if any(i.per_day is None for i in doubtful):
         reasons.append(Reason.NO_DATA)
     because = joined(f"{name_of(i.fact)}: {_dose_text(i)}" for i in (doubtful or intakes))
-    return unknown(first_reason(reasons) or Reason.CENSORED, because, evidence)
+    return unknown(first_reason(reasons) or (Reason.CENSORED if doubtful else Reason.PARTIAL_DATE), because, evidence)
 
 
 def _most(highest: Interval) -> str:

@@ -87,7 +87,7 @@ def _decided(chart: Chart, rule: Measure, estimate: Estimate) -> Answer:
     answers = [_decide(chart, rule, reading) for reading in estimate.readings]
     any_counts = isinstance(rule.amount, Largest) and rule.relation in (Relation.AT_LEAST, Relation.ABOVE)
     reaching = [answer for answer in answers if any_counts and answer.truth is Truth.TRUE]
-    answer = any_of(reaching) if reaching else _agreed(answers, estimate)
+    answer = any_of(reaching or answers) if any_counts else _agreed(answers, estimate)
     if estimate.gap is not None and not (any_counts and answer.truth is Truth.TRUE):
         return replace(_incomplete(estimate.gap, rule.what), evidence=answer.evidence)
     return answer.with_flags(*_nearby(chart, rule, estimate.readings))
