@@ -741,6 +741,18 @@ def test_what_is_not_there_is_none(fake: FakeFhir, reach: Open, code: int) -> No
     assert reach().read("Device/d1") is None
 
 
+@pytest.mark.parametrize(("code", "told"), [(410, True), (404, False), (200, False), (403, False), (501, False)])
+def test_only_410_says_that_something_was_deleted(fake: FakeFhir, reach: Open, code: int, told: bool) -> None:
+    fake.faults.append(lambda _: outcome(code, "deleted"))
+    assert reach().deleted("Device/d1") is told
+
+
+def test_where_nobody_answers_it_is_not_known_whether_something_was_deleted(fake: FakeFhir, reach: Open) -> None:
+    fake.faults.append(status(503))
+    with pytest.raises(SearchFailed, match="Device answered 503"):
+        reach().deleted("Device/d1")
+
+
 def test_a_web_page_instead_of_an_answer_is_not_none(fake: FakeFhir, reach: Open) -> None:
     fake.faults.append(lambda _: Response("<html>no such page</html>", 404))
     with pytest.raises(SearchFailed, match="Device answered 404"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -48,6 +49,7 @@ def fhir(httpserver: HTTPServer) -> VersionedFhir:
     httpserver.expect_request("/fhir", method="POST").respond_with_handler(server)
     for kind in ("ResearchSubject", "Observation", "ResearchStudy", "Device"):
         httpserver.expect_request(f"/fhir/{kind}/_search").respond_with_handler(server)
+    httpserver.expect_request(re.compile("/fhir/ResearchSubject/fs-.*"), method="GET").respond_with_handler(server)
     return server
 
 
@@ -131,6 +133,33 @@ def test_a_persons_status_survives_a_night_that_decides_otherwise(fhir: Versione
     assert counted(ServerSink(server, THIRD_NIGHT), likely()) == Outcome(updated=1, kept_human=1)
     assert fhir.only("ResearchSubject") == standing
     assert fhir.only("Observation")["meta"]["versionId"] == "2"
+
+
+def test_a_subject_that_a_person_deleted_is_not_made_again(fhir: VersionedFhir, server: FhirServer) -> None:
+    counted(ServerSink(server, FIRST_NIGHT), review())
+    fhir.delete("ResearchSubject")
+    (done,) = told(ServerSink(server, SECOND_NIGHT), likely())
+    assert done.changes[0].kept == ("a person deleted the ResearchSubject",)
+    assert Outcome.of([done]) == Outcome(updated=1, kept_human=1)
+    assert (fhir.of("ResearchSubject"), fhir.only("Observation")["meta"]["versionId"]) == ([], "2")
+    assert counted(ServerSink(server, THIRD_NIGHT), likely()) == Outcome(unchanged=1, kept_human=1)
+
+
+def test_a_subject_that_is_deleted_between_read_and_write_stays_deleted(
+    fhir: VersionedFhir, server: FhirServer
+) -> None:
+    counted(ServerSink(server, FIRST_NIGHT), review())
+    fhir.before.append(lambda: fhir.delete("ResearchSubject"))
+    assert counted(ServerSink(server, SECOND_NIGHT), likely()) == Outcome(updated=1, kept_human=1)
+    assert (fhir.of("ResearchSubject"), fhir.only("Observation")["meta"]["versionId"]) == ([], "2")
+
+
+def test_where_subject_and_observation_are_deleted_all_begins_anew(fhir: VersionedFhir, server: FhirServer) -> None:
+    counted(ServerSink(server, FIRST_NIGHT), review())
+    fhir.delete("ResearchSubject")
+    fhir.delete("Observation")
+    assert counted(ServerSink(server, SECOND_NIGHT), likely()) == Outcome(created=1)
+    assert fhir.only("ResearchSubject")["status"] == "candidate"
 
 
 def test_a_final_observation_stays_as_the_person_left_it(fhir: VersionedFhir, server: FhirServer) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -197,6 +198,7 @@ def fhir(httpserver: HTTPServer) -> VersionedFhir:
     httpserver.expect_request("/fhir/", method="POST").respond_with_handler(server)
     for kind in ("ResearchSubject", "Observation", "ResearchStudy", "Device"):
         httpserver.expect_request(f"/fhir/{kind}/_search").respond_with_handler(server)
+    httpserver.expect_request(re.compile("/fhir/ResearchSubject/fs-.*"), method="GET").respond_with_handler(server)
     return server
 
 
@@ -230,6 +232,20 @@ def test_an_id_that_would_be_created_is_looked_for_by_itself(fhir: VersionedFhir
     fhir.change("ResearchSubject", individual={"reference": "Patient/p9"})
     found = held(likely(), "north", _survey(httpserver, [likely()]))
     assert (found.standing.observation_human, found.standing.subject) == (True, SubjectStanding.HUMAN)
+
+
+def test_only_a_subject_that_is_missing_beside_our_observation_is_asked_for_by_name(
+    fhir: VersionedFhir, httpserver: HTTPServer
+) -> None:
+    known = likely("p1"), likely("p2"), refused("p3"), likely("p4")
+    for resource in [one for decision in known[:3] for one in written(decision).values()]:
+        fhir.put(resource)
+    del fhir.stands[subject_identity("north", known[1]).reference]
+    ground = _survey(httpserver, [*known[:2], likely("p3"), known[3]])
+    asked = [subject_identity("north", one).reference for one in (known[1], known[2])]
+    assert (fhir.reads, ground.deleted) == (asked, set())
+    fhir.gone[asked[0]] = 2
+    assert _survey(httpserver, [known[1]]).deleted == {asked[0]}
 
 
 def test_a_hundred_and_one_decisions_are_asked_for_in_chunks(fhir: VersionedFhir, httpserver: HTTPServer) -> None:

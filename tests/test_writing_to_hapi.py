@@ -50,6 +50,14 @@ def put(base: str, resource: Resource) -> Resource:
     return read(base, f"{resource['resourceType']}/{resource['id']}")
 
 
+def deleted(base: str, reference: str) -> None:
+    """A person's deletion; HAPI refuses it while a Provenance points there, so these go first."""
+    _, bundle = call(f"{base}/Provenance?target={reference}")
+    for one in [*(f"Provenance/{entry['resource']['id']}" for entry in bundle.get("entry", ())), reference]:
+        status, answer = call(f"{base}/{one}", "DELETE")
+        assert status == 200, answer
+
+
 @pytest.fixture
 def site(request: pytest.FixtureRequest) -> str:
     """Each test is an installation of its own, with a patient of its own."""
@@ -206,6 +214,33 @@ def test_somebody_elses_subject_of_the_study_is_respected(
     put(hapi, theirs)
     assert night(FIRST_NIGHT, likely(patient)) == Outcome(created=1, kept_human=1)
     assert call(f"{hapi}/{subject_identity(site, likely(patient)).reference}")[0] == 404
+
+
+def test_a_candidate_whom_a_person_deleted_is_not_made_again(
+    hapi: str, night: Callable[..., Outcome], site: str, patient: str
+) -> None:
+    night(FIRST_NIGHT, review(patient))
+    subject = subject_identity(site, likely(patient)).reference
+    deleted(hapi, subject)
+    assert night(SECOND_NIGHT, likely(patient)) == Outcome(updated=1, kept_human=1)
+    assert night(THIRD_NIGHT, likely(patient)) == Outcome(unchanged=1, kept_human=1)
+    assert call(f"{hapi}/{subject}")[0] == 410
+
+
+def test_a_deletion_between_read_and_write_is_a_conflict(
+    hapi: str, server: FhirServer, site: str, patient: str
+) -> None:
+    signature = replace(FIRST_NIGHT, site=site)
+    part = Part(review(patient), Held(), action(review(patient), Standing()))
+    server.transaction(transaction(entries([part], Ground(), signature)))
+    subject = subject_identity(site, likely(patient)).reference
+    deleted(hapi, subject)
+    stale = Held(_ours(patient), result_version="1", subject_version="1", result_stands=True)
+    part = Part(likely(patient), stale, action(likely(patient), stale.standing))
+    shared = Ground.of(read(hapi, one) for one in (_device(site), study_identity(site, ALPHA).reference))
+    with pytest.raises(Conflict):
+        server.transaction(transaction(entries([part], shared, replace(SECOND_NIGHT, site=site))))
+    assert call(f"{hapi}/{subject}")[0] == 410
 
 
 def test_a_stale_version_is_a_conflict(hapi: str, server: FhirServer, site: str, patient: str) -> None:

@@ -17,14 +17,17 @@ Resource = dict[str, Any]
 
 @dataclass
 class VersionedFhir:
-    """Takes transactions of PUT and searches by `_id`, `identifier` and `patient`.
+    """Takes transactions of PUT, reads, and searches by `_id`, `identifier` and `patient`.
 
-    Like HAPI it ignores `ifNoneMatch`, answers 409 to a stale `ifMatch`, makes no version of an identical resource,
-    and keeps no versions inside references. ``before`` runs ahead of each transaction, as another writer would; what it
-    returns is answered instead. ``after`` runs behind it, and what that returns is answered in its place.
+    Like HAPI it ignores `ifNoneMatch`, answers 409 to a stale `ifMatch` (a deletion makes it stale, too), makes no
+    version of an identical resource, keeps no versions inside references, and tells what was deleted (410) from what
+    never was (404). ``before`` runs ahead of each transaction, as another writer would; what it returns is answered
+    instead. ``after`` runs behind it, and what that returns is answered in its place.
     """
 
     stands: dict[str, Resource] = field(default_factory=dict)
+    gone: dict[str, int] = field(default_factory=dict)
+    reads: list[str] = field(default_factory=list)
     transactions: list[Resource] = field(default_factory=list)
     searches: list[tuple[str, dict[str, str]]] = field(default_factory=list)
     cache_controls: set[str] = field(default_factory=set)
@@ -44,6 +47,11 @@ class VersionedFhir:
             if self.refuse_search(kind):
                 return outcome(403, "forbidden")
             return fhir_json(searchset([one for one in self.of(kind) if _matches(one, params)]))
+        if request.method == "GET" and path.count("/") == 1:
+            self.reads.append(path)
+            if path in self.stands:
+                return fhir_json(self.stands[path])
+            return outcome(410, "deleted") if path in self.gone else outcome(404, "not-found")
         return outcome(404, "not-found")
 
     def of(self, kind: str) -> list[Resource]:
@@ -61,23 +69,35 @@ class VersionedFhir:
         url = f"{resource['resourceType']}/{resource['id']}"
         old = self.stands.get(url)
         new = _without_versions(copy.deepcopy(resource))
-        number = int(old["meta"]["versionId"]) if old else 0
+        number = self._version(url)
         meta = {**new.get("meta", {}), "versionId": str(number)}
         if old is None or {**new, "meta": meta} != old:
             self.stands[url] = {**new, "meta": {**meta, "versionId": str(number + 1)}}
+            self.gone.pop(url, None)
+
+    def delete(self, kind: str) -> None:
+        """A person's deletion of the one resource of this type; it is a version, too."""
+        url = f"{kind}/{self.only(kind)['id']}"
+        self.gone[url] = self._version(url) + 1
+        del self.stands[url]
 
     def change(self, kind: str, **content: Any) -> None:
         """A person's change of the one resource of this type; None takes an element off."""
         resource = {**self.only(kind), **content}
         self.put({name: value for name, value in resource.items() if value is not None})
 
+    def _version(self, url: str) -> int:
+        """The last one, whether it stands or was deleted; 0 for what never was."""
+        stands = self.stands.get(url)
+        return int(stands["meta"]["versionId"]) if stands else self.gone.get(url, 0)
+
     def _transaction(self, bundle: Resource) -> Response:
         if self.before and (answer := self.before.pop(0)()) is not None:
             return answer
         self.transactions.append(bundle)
         for entry in bundle["entry"]:
-            stands, wanted = self.stands.get(entry["request"]["url"]), entry["request"].get("ifMatch")
-            if stands is not None and wanted not in {None, f'W/"{stands["meta"]["versionId"]}"'}:
+            wanted, number = entry["request"].get("ifMatch"), self._version(entry["request"]["url"])
+            if number and wanted not in {None, f'W/"{number}"'}:
                 return outcome(409, "conflict")
         for entry in bundle["entry"]:
             self.put(entry["resource"])

@@ -245,11 +245,7 @@ class FhirServer:
     def read(self, reference: str, *, fresh: bool = True) -> Json | None:
         """The resource that "Type/id" names, with `meta.versionId`; None where it never was or no longer is."""
         kind, own_id = _reference_parts(reference)
-        try:
-            freshness = _UNSTORED if fresh else _UNCACHED
-            reply = self._ask(self._get(f"{self.base}/{kind}/{own_id}", freshness), _READ)
-        except _Trouble as trouble:
-            raise SearchFailed(kind, f"{kind}: {trouble.words}") from trouble
+        reply = self._instance(kind, own_id, _UNSTORED if fresh else _UNCACHED)
         if reply.status in GONE and not reply.html:
             return None
         if reply.status != 200:
@@ -259,19 +255,31 @@ class FhirServer:
             raise SearchFailed(kind, f"{kind} answered with {reply.nature}", status=200)
         return _with_version(document, reply.headers.get("ETag", ""))
 
+    def deleted(self, reference: str) -> bool:
+        """Whether what "Type/id" names was there and somebody deleted it, as far as the server tells 410 from 404."""
+        kind, own_id = _reference_parts(reference)
+        reply = self._instance(kind, own_id, _UNSTORED)
+        if reply.status in READ_AGAIN:
+            raise SearchFailed(kind, f"{kind} answered {reply.status}", status=reply.status, codes=reply.codes)
+        return reply.status == 410 and not reply.html
+
     def operation(self, path: str, parameters: Json) -> Json:
         """Invokes an operation that changes nothing ("ValueSet/$expand") and returns the resource it answers with.
 
         Raises PreflightError where the server refuses or answers with anything else.
         """
-        call = _Call("POST", f"{self.base}/{path}", {"Content-Type": FHIR_JSON}, orjson.dumps(parameters, default=_exact))
+        call = _Call(
+            "POST", f"{self.base}/{path}", {"Content-Type": FHIR_JSON}, orjson.dumps(parameters, default=_exact)
+        )
         try:
             reply = self._ask(call, _READ)
         except _Trouble as trouble:
             raise self._down(trouble.words) from trouble
         if reply.status != 200 or reply.document is None:
             told = f" ({', '.join(reply.codes)})" if reply.codes else ""
-            raise PreflightError(f"{path} answered {reply.status}{told}", where=self.base, remedy="ask a terminology server")
+            raise PreflightError(
+                f"{path} answered {reply.status}{told}", where=self.base, remedy="ask a terminology server"
+            )
         return reply.document
 
     def transaction(self, bundle: Json) -> Json:
@@ -374,6 +382,12 @@ class FhirServer:
         if reply.status == 200:
             self._get_only.add(kind)
         return reply
+
+    def _instance(self, kind: str, own_id: str, freshness: Mapping[str, str]) -> Reply:
+        try:
+            return self._ask(self._get(f"{self.base}/{kind}/{own_id}", freshness), _READ)
+        except _Trouble as trouble:
+            raise SearchFailed(kind, f"{kind}: {trouble.words}") from trouble
 
     @property
     def _page_entries(self) -> str:

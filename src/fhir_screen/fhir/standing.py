@@ -47,6 +47,8 @@ class Searchable(Protocol):
 
     def search(self, kind: str, params: Params, *, fresh: bool = False) -> Iterator[Found]: ...
 
+    def deleted(self, reference: str) -> bool: ...
+
 
 @dataclass(frozen=True, slots=True)
 class Held:
@@ -63,9 +65,10 @@ class Held:
 
 @dataclass(slots=True)
 class Ground:
-    """Resources that were read to see what stands, by "Type/id"; the newest reading of each."""
+    """Resources that were read to see what stands, by "Type/id"; the newest reading of each, and what was deleted."""
 
     resources: dict[str, Json] = field(default_factory=dict)
+    deleted: set[str] = field(default_factory=set)
 
     @staticmethod
     def of(resources: Iterable[Json]) -> Ground:
@@ -115,7 +118,8 @@ def survey(
 ) -> Ground:
     """Reads what stands for these decisions: two searches for each chunk of patients where all is settled.
 
-    Two more look for ids that would be created: HAPI ignores `If-None-Match: *`, and a PUT would overwrite.
+    Two more look for ids that would be created: HAPI ignores `If-None-Match: *`, and a PUT would overwrite. A subject
+    that would be made although our Observation stands is asked for once more: somebody may have deleted it.
     ``known`` keeps studies from one survey to the next. Raises SearchFailed when an answer is not whole.
     """
     ground = Ground()
@@ -125,12 +129,25 @@ def survey(
     results = [result_identity(site, decision) for decision in decisions]
     for keys in _chunks([result.key for result in results], KEYS_PER_SEARCH):
         ground.add(_found(server, "Observation", "identifier", [f"{RESULT_IDENTIFIER}|{key}" for key in keys]))
-    fresh = (one for one in decisions if action(one, Standing(), closed).subject is SubjectAction.CREATE)
+    fresh = [one for one in decisions if action(one, Standing(), closed).subject is SubjectAction.CREATE]
     subjects = [subject_identity(site, one) for one in fresh]
     read_missing(server, [identity.reference for identity in results + subjects], ground)
     read_missing(server, _studies_of(ground), known)
     ground.add(known.resources.values())
+    ground.deleted.update(filter(server.deleted, _vanished(fresh, site, ground)))
     return ground
+
+
+def _vanished(decisions: Iterable[Decision], site: str, ground: Ground) -> Iterator[str]:
+    """Subjects that are not there although our Observation is: new candidates, and those that a person deleted.
+
+    Where both are gone, nobody took away a candidate: it begins anew.
+    """
+    for one in decisions:
+        reference = subject_identity(site, one).reference
+        said = ground.get(result_identity(site, one).reference) is not None
+        if said and ground.get(reference) is None and not _subjects_for(one, site, ground):
+            yield reference
 
 
 def read_missing(server: Searchable, references: Iterable[str], into: Ground) -> None:
@@ -191,6 +208,8 @@ def _subject(decision: Decision, site: str, ground: Ground) -> tuple[Json | None
     if others:
         names = ", ".join(sorted(f"ResearchSubject/{one.get('id')}" for one in others))
         return others[0] if own is None else own, SubjectStanding.HUMAN, (f"{names} was made by somebody else",)
+    if own is None and identity.reference in ground.deleted:
+        return None, SubjectStanding.HUMAN, ("a person deleted the ResearchSubject",)
     if own is None:
         return None, SubjectStanding.NONE, ()
     touched = _touched(own, identity, decision, site)
