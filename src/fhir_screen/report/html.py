@@ -10,6 +10,8 @@ from typing import Final
 
 from fhir_screen.core.decision import AtomResult, CriterionResult, Decision, Effect, Verdict
 from fhir_screen.report import explain, wording
+from fhir_screen.report.catalogue import Catalogue
+from fhir_screen.report.english import ENGLISH
 
 _STYLE: Final = """
 :root{color-scheme:light dark;--ink:#1b1f24;--paper:#fff;--quiet:#59636e;--line:#d1d9e0;--soft:#f6f8fa;
@@ -39,84 +41,84 @@ blockquote{margin:.25rem 0;color:var(--quiet)}ul{margin:.25rem 0;padding-left:1.
 _ORDER: Final = {Verdict.LIKELY_ELIGIBLE: 0, Verdict.NEEDS_REVIEW: 1, Verdict.NOT_ELIGIBLE: 2}
 
 
-def render(decisions: Iterable[Decision]) -> Iterator[str]:
+def render(decisions: Iterable[Decision], words: Catalogue = ENGLISH) -> Iterator[str]:
     """The list of a screening: trial by trial, what needs a person first, then the rest."""
     rows = list(decisions)
-    yield _head("Screening", rows)
+    yield _head(words.screening, rows, words)
     for trial in sorted({decision.trial.id for decision in rows}):
         of_trial = sorted((d for d in rows if d.trial.id == trial), key=lambda d: (_ORDER[d.verdict], d.patient))
-        yield f"<h2>{_e(trial)} · {_e(of_trial[0].trial.title)}</h2>\n{_sums(of_trial)}"
-        yield from map(_folded, of_trial)
+        yield f"<h2>{_e(trial)} · {_e(of_trial[0].trial.title)}</h2>\n{_sums(of_trial, words)}"
+        yield from (_folded(decision, words) for decision in of_trial)
     if not rows:
-        yield "<p>Nobody here is in the population of these trials.</p>\n"
+        yield f"<p>{_e(words.nobody)}</p>\n"
     yield _FOOT
 
 
 def render_note(
-    noted: Iterable[tuple[Decision, Mapping[str, date]]], criterion: str | None = None
+    noted: Iterable[tuple[Decision, Mapping[str, date]]], criterion: str | None = None, words: Catalogue = ENGLISH
 ) -> Iterator[str]:
     """One patient in full, trial by trial, with the known days that each decision rests on; or one criterion."""
     rows = list(noted)
-    yield _head("Explanation", [decision for decision, _ in rows])
+    yield _head(words.explanation, [decision for decision, _ in rows], words)
     for decision, anchors in rows:
         yield f"<h2>{_e(decision.patient)} · {_e(decision.trial.id)} · {_e(decision.trial.title)}</h2>\n"
-        yield f'<p class="verdict {decision.verdict}">{_e(explain.verdict(decision))}</p>\n'
+        yield f'<p class="verdict {decision.verdict}">{_e(explain.verdict(decision, words))}</p>\n'
         if anchors:
-            yield f'<p class="quiet">Known dates: {_e(explain.known_days(anchors))}</p>\n'
-        yield from map(_criterion, explain.chosen(decision, criterion))
+            yield f'<p class="quiet">{_e(explain.known_days(anchors, words))}</p>\n'
+        yield from (_criterion(one, words) for one in explain.chosen(decision, criterion))
     yield _FOOT
 
 
-def _head(title: str, rows: Sequence[Decision]) -> str:
+def _head(title: str, rows: Sequence[Decision], words: Catalogue) -> str:
     days = sorted({decision.as_of.isoformat() for decision in rows})
     return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<!doctype html>\n<html lang="' + words.lang + '"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
         '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; style-src \'unsafe-inline\'">'
         f"<title>{_e(title)}</title><style>{_STYLE}</style></head><body>\n"
-        f"<h1>{_e(title)}{' as of ' + _e(', '.join(days)) if days else ''}</h1>\n"
-        '<p class="quiet">Made by fhir-screen from the record alone. It never says “eligible”: that is for people.'
-        "</p>\n"
+        f"<h1>{_e(words.on_day.format(title=title, days=', '.join(days)) if days else title)}</h1>\n"
+        f'<p class="quiet">{_e(words.made_by)}</p>\n'
     )
 
 
 _FOOT: Final = "</body></html>\n"
 
 
-def _sums(rows: Sequence[Decision]) -> str:
+def _sums(rows: Sequence[Decision], words: Catalogue) -> str:
     counted = Counter(decision.verdict for decision in rows)
     cells = "".join(
-        f'<span><b class="{verdict}">{counted[verdict]}</b> {wording.VERDICT[verdict]}</span>' for verdict in Verdict
+        f'<span><b class="{verdict}">{counted[verdict]}</b> {words.verdict[verdict]}</span>' for verdict in Verdict
     )
     return f'<div class="sums">{cells}</div>\n'
 
 
-def _folded(decision: Decision) -> str:
+def _folded(decision: Decision, words: Catalogue) -> str:
     shown = [c for c in wording.ordered(decision) if c.effect is not Effect.SUPPORTS]
     return (
         f"<details><summary><b>{_e(decision.patient)}</b>"
-        f'<span class="verdict {decision.verdict}">{wording.VERDICT[decision.verdict]}</span> '
-        f'<span class="quiet">{_e(wording.next_step(decision))}</span></summary>\n'
-        f"<p>{_e(explain.verdict(decision))}</p>\n{''.join(map(_criterion, shown))}</details>\n"
+        f'<span class="verdict {decision.verdict}">{words.verdict[decision.verdict]}</span> '
+        f'<span class="quiet">{_e(wording.next_step(decision, words))}</span></summary>\n'
+        f"<p>{_e(explain.verdict(decision, words))}</p>\n{''.join(_criterion(one, words) for one in shown)}</details>\n"
     )
 
 
-def _criterion(criterion: CriterionResult) -> str:
+def _criterion(criterion: CriterionResult, words: Catalogue) -> str:
+    label = words.label(criterion)
     return (
-        f'<article class="{criterion.effect}"><p><b>{_e(criterion.id)}</b> ({criterion.role}, '
-        f"{wording.role(criterion)}): {_e(explain.conclusion(criterion))}</p>"
-        f"<blockquote>“{_e(criterion.text)}”</blockquote>"
-        f"<ul>{''.join(_atom(criterion, atom) for atom in criterion.atoms)}</ul></article>\n"
+        f'<article class="{criterion.effect}"><p><b>{_e(criterion.id)}</b> ({words.kind[criterion.role]}, '
+        f"{words.role[criterion.role]}): {_e(explain.conclusion(criterion, words))}</p>"
+        f"<blockquote>“{_e(criterion.text)}”{'<br>' + _e(label) if label else ''}</blockquote>"
+        f"<ul>{''.join(_atom(criterion, atom, words) for atom in criterion.atoms)}</ul></article>\n"
     )
 
 
-def _atom(criterion: CriterionResult, atom: AtomResult) -> str:
+def _atom(criterion: CriterionResult, atom: AtomResult, words: Catalogue) -> str:
     because = "" if atom.asked else atom.answer.because
-    sources = "".join(f'<br><span class="source">{_e(explain.source(one))}</span>' for one in atom.answer.evidence)
-    words = explain.settled(criterion, atom)
+    sources = "".join(f'<br><span class="source">{_e(explain.source(one, words))}</span>' for one in atom.answer.evidence)
+    settling = explain.settled(criterion, atom, words)
     return (
-        f"<li>{_e(atom.id)} – {wording.answer(atom.answer.truth)}{': ' + _e(because) if because else ''}{sources}"
-        f"{'<br>→ ' + _e(words) if words else ''}</li>"
+        f"<li>{_e(explain.named(atom, words))} – {words.answer[atom.answer.truth]}{': ' + _e(because) if because else ''}{sources}"
+        f"{'<br>→ ' + _e(settling) if settling else ''}</li>"
     )
 
 
