@@ -225,7 +225,7 @@ def test_in_korean_verdict_question_and_label_are_korean_and_the_protocol_keeps_
     assert "Is it so?" not in text
     assert "needs review" not in text
     assert "기준의 이름" in text
-    assert "in the protocol's words" in text
+    assert "in the protocol" in text
 
 
 def test_a_question_without_a_translation_is_asked_as_it_stands() -> None:

@@ -6,7 +6,7 @@ language may put a label of the mapping beside them (``label``), and ask its own
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from fhir_screen.core.decision import AtomResult, CriterionResult, Role, Verdict
