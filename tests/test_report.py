@@ -8,6 +8,7 @@ import json
 import re
 from dataclasses import fields, replace
 from datetime import date
+from html import escape
 from html.parser import HTMLParser
 from typing import Any
 
@@ -20,6 +21,7 @@ from fhir_screen.core.truth import Reason, Truth
 from fhir_screen.report import csv, explain, html, ndjson, table, wording
 from fhir_screen.report.catalogue import Catalogue
 from fhir_screen.report.english import ENGLISH
+from fhir_screen.report.funnel import funnel
 from fhir_screen.report.korean import KOREAN
 
 EVIL = "<script>alert(1)</script> & \"more\""
@@ -264,3 +266,23 @@ def test_korean_words_are_no_part_of_what_is_unchanged() -> None:
     spoken = replace(decision, criteria=(replace(decision.criteria[0], atoms=(atom,), text_ko="기준"),))
     assert spoken.digest == decision.digest
     assert list(ndjson.render([spoken])) == list(ndjson.render([decision]))
+
+
+def test_a_page_tells_who_waits_then_the_list_then_the_funnel() -> None:
+    page = "".join(html.render([refused("Patient/a"), review("Patient/b")]))
+    headings = [ENGLISH.first_heading, ENGLISH.list_heading, ENGLISH.funnel_heading]
+    places = [page.index(f"<h2>{escape(heading)}</h2>") for heading in headings]
+    assert places == sorted(places)
+    assert "Patient/a" not in page[places[0] : places[1]]
+    assert "Patient/b" in page[places[0] : places[1]]
+
+
+def test_the_funnel_counts_what_the_lines_say() -> None:
+    found = [refused("a"), refused("b"), likely("c"), replace(refused("d"), blocked_by="deceased")]
+    lines = [json.loads(line) for line in ndjson.render(found)]
+    counted = funnel(found)
+    assert (counted.candidates, counted.blocked) == (4, 1)
+    for step in counted.steps:
+        effects = [c["effect"] for line in lines for c in line["criteria"] if c["id"] == step.criterion.id]
+        assert (step.out, step.open) == (effects.count("blocks"), effects.count("undetermined"))
+    assert [(step.alone, step.remain) for step in counted.steps] == [(0, 3), (2, 1), (0, 1), (0, 1)]

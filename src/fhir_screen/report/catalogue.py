@@ -84,6 +84,13 @@ class Catalogue:
     explanation: str
     on_day: str
     made_by: str
+    first_heading: str
+    list_heading: str
+    funnel_heading: str
+    nobody_waits: str
+    candidates: str
+    blocked_anyway: str
+    step: str
 
     def __post_init__(self) -> None:
         tables = (

@@ -94,4 +94,11 @@ ENGLISH: Final = Catalogue(
     explanation="Explanation",
     on_day="{title} as of {days}",
     made_by="Made by fhir-screen from the record alone. It never says “eligible”: that is for people.",
+    first_heading="What needs a person first",
+    list_heading="The list, with reasons in the protocol's words",
+    funnel_heading="The funnel, criterion by criterion",
+    nobody_waits="Nobody waits for a person.",
+    candidates="{count} candidates",
+    blocked_anyway="{count} of them deceased",
+    step="keeps out {out}, it alone {alone}; open for {open}; {remain} remain",
 )  # fmt: skip

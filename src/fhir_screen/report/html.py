@@ -6,12 +6,14 @@ import html
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
+from itertools import groupby
 from typing import Final
 
 from fhir_screen.core.decision import AtomResult, CriterionResult, Decision, Effect, Verdict
 from fhir_screen.report import explain, wording
 from fhir_screen.report.catalogue import Catalogue
 from fhir_screen.report.english import ENGLISH
+from fhir_screen.report.funnel import Step, funnel
 
 _STYLE: Final = """
 :root{color-scheme:light dark;--ink:#1b1f24;--paper:#fff;--quiet:#59636e;--line:#d1d9e0;--soft:#f6f8fa;
@@ -21,7 +23,7 @@ _STYLE: Final = """
 *{box-sizing:border-box}
 body{margin:0 auto;max-width:70rem;padding:1.5rem;font:1rem/1.5 system-ui,"Noto Sans KR",sans-serif;color:var(--ink);
 background:var(--paper);overflow-wrap:anywhere}
-h1{font-size:1.5rem;margin:0}h2{font-size:1.15rem;margin:2rem 0 .5rem}p{margin:.25rem 0}
+h1{font-size:1.5rem;margin:0}h2{font-size:1.15rem;margin:2rem 0 .5rem}h3{font-size:1rem;margin:1rem 0 .25rem}p{margin:.25rem 0}
 .quiet{color:var(--quiet);font-size:.9rem}
 .sums{display:flex;flex-wrap:wrap;gap:.5rem 1.5rem;margin:1rem 0;padding:.75rem 1rem;background:var(--soft);
 border-radius:.5rem}
@@ -29,12 +31,18 @@ details{border-top:1px solid var(--line);padding:.6rem 0}summary{cursor:pointer}
 summary b{margin-right:.5rem}
 .verdict{font-weight:600;white-space:nowrap}
 .likely-eligible,.supports{color:var(--good)}.needs-review,.undetermined{color:var(--ask)}.not-eligible,.blocks{color:var(--stop)}
-article{margin:.75rem 0 .75rem .25rem;padding-left:.75rem;border-left:3px solid var(--line)}
+article{break-inside:avoid;margin:.75rem 0 .75rem .25rem;padding-left:.75rem;border-left:3px solid var(--line)}
 article.blocks{border-color:var(--stop)}article.undetermined{border-color:var(--ask)}article.supports{border-color:var(--good)}
 article.blocks>*,article.undetermined>*,article.supports>*{color:var(--ink)}
 blockquote{margin:.25rem 0;color:var(--quiet)}ul{margin:.25rem 0;padding-left:1.25rem}
 .source{color:var(--quiet);font-size:.85rem}
-@media print{body{max-width:none;padding:0;font-size:10pt}details{break-inside:avoid-page}summary{list-style:none}
+summary .why{display:block;white-space:pre-line;font-size:.95rem}
+.first li{padding:.15rem 0}.funnel{list-style:none;padding:0}
+.funnel li{display:grid;grid-template-columns:minmax(0,3fr) minmax(0,2fr) minmax(0,2fr);gap:0 1rem;align-items:center;
+padding:.25rem 0;border-top:1px solid var(--line);break-inside:avoid}
+.funnel svg{display:block;width:100%;height:.85rem}.all{fill:var(--line)}.out{fill:var(--stop)}.ask{fill:var(--ask)}
+@media(max-width:40rem){body{padding:1rem}.funnel li{grid-template-columns:1fr;gap:.1rem}}
+@media print{body{max-width:none;padding:0;font-size:10pt;-webkit-print-color-adjust:exact;print-color-adjust:exact}h2,h3{break-after:avoid}details{break-inside:avoid-page}summary{list-style:none}
 .sums{background:none;border:1px solid var(--line)}}
 """
 
@@ -42,16 +50,60 @@ _ORDER: Final = {Verdict.LIKELY_ELIGIBLE: 0, Verdict.NEEDS_REVIEW: 1, Verdict.NO
 
 
 def render(decisions: Iterable[Decision], words: Catalogue = ENGLISH) -> Iterator[str]:
-    """The list of a screening: trial by trial, what needs a person first, then the rest."""
-    rows = list(decisions)
+    """A screening: what needs a person first, then the whole list with its reasons, then the funnel of each trial."""
+    rows = sorted(decisions, key=lambda d: (d.trial.id, _ORDER[d.verdict], d.patient))
     yield _head(words.screening, rows, words)
-    for trial in sorted({decision.trial.id for decision in rows}):
-        of_trial = sorted((d for d in rows if d.trial.id == trial), key=lambda d: (_ORDER[d.verdict], d.patient))
-        yield f"<h2>{_e(trial)} · {_e(of_trial[0].trial.title)}</h2>\n{_sums(of_trial, words)}"
-        yield from (_folded(decision, words) for decision in of_trial)
+    trials = [tuple(of_trial) for _, of_trial in groupby(rows, key=lambda d: d.trial.id)]
     if not rows:
         yield f"<p>{_e(words.nobody)}</p>\n"
+    else:
+        for heading, part in (
+            (words.first_heading, _waiting), (words.list_heading, _listed), (words.funnel_heading, _funnel),
+        ):  # fmt: skip
+            yield f"<h2>{_e(heading)}</h2>\n"
+            for of_trial in trials:
+                yield f"<h3>{_e(of_trial[0].trial.id)} · {_e(of_trial[0].trial.title)}</h3>\n"
+                yield from part(of_trial, words)
     yield _FOOT
+
+
+def _waiting(rows: Sequence[Decision], words: Catalogue) -> Iterator[str]:
+    """Whom somebody has to look at, the most promising first, and what to do about each."""
+    waiting = [decision for decision in rows if decision.verdict is not Verdict.NOT_ELIGIBLE]
+    lines = (
+        f'<li><b>{_e(one.patient)}</b> <span class="verdict {one.verdict}">{words.verdict[one.verdict]}</span> '
+        f"<span>{_e(wording.next_step(one, words))}</span></li>"
+        for one in waiting
+    )
+    yield f'<ol class="first">{"".join(lines)}</ol>\n' if waiting else f"<p>{_e(words.nobody_waits)}</p>\n"
+
+
+def _listed(rows: Sequence[Decision], words: Catalogue) -> Iterator[str]:
+    yield _sums(rows, words)
+    yield from (_folded(decision, words) for decision in rows)
+
+
+def _funnel(rows: Sequence[Decision], words: Catalogue) -> Iterator[str]:
+    found = funnel(rows)
+    blocked = f"; {words.blocked_anyway.format(count=found.blocked)}" if found.blocked else ""
+    yield f"<p>{_e(words.candidates.format(count=found.candidates) + blocked)}</p>\n"
+    yield f'<ul class="funnel">{"".join(_step(step, found.candidates, words) for step in found.steps)}</ul>\n'
+
+
+def _step(step: Step, whole: int, words: Catalogue) -> str:
+    told = words.step.format(out=step.out, alone=step.alone, open=step.open, remain=step.remain)
+    label = words.label(step.criterion)
+    text = wording.shortened(step.criterion.text, 120) + (f" ({label})" if label else "")
+    bars = (("all", 0, whole), ("out", 0, step.out), ("ask", step.out, step.open))
+    drawn = "".join(
+        f'<rect class="{name}" x="{100 * start / whole:.4g}" width="{100 * count / whole:.4g}" height="10"/>'
+        for name, start, count in bars
+    )
+    return (
+        f"<li><span><b>{_e(step.criterion.id)}</b> {_e(text)}</span>"
+        f'<svg viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">{drawn}</svg>'
+        f'<span class="quiet">{_e(told)}</span></li>'
+    )
 
 
 def render_note(
@@ -97,7 +149,8 @@ def _folded(decision: Decision, words: Catalogue) -> str:
     return (
         f"<details><summary><b>{_e(decision.patient)}</b>"
         f'<span class="verdict {decision.verdict}">{words.verdict[decision.verdict]}</span> '
-        f'<span class="quiet">{_e(wording.next_step(decision, words))}</span></summary>\n'
+        f'<span class="quiet">{_e(wording.next_step(decision, words))}</span>'
+        f'<span class="why">{_e(wording.why(decision, words))}</span></summary>\n'
         f"<p>{_e(explain.verdict(decision, words))}</p>\n{''.join(_criterion(one, words) for one in shown)}</details>\n"
     )
 

@@ -99,4 +99,11 @@ KOREAN: Final = Catalogue(
     explanation="설명",
     on_day="{title} (기준일 {days})",
     made_by="fhir-screen이 기록만으로 작성하였습니다. “적격”이라고 판정하지 않습니다. 그 판단은 사람의 몫입니다.",
+    first_heading="먼저 사람이 확인할 환자",
+    list_heading="전체 목록과 사유 (계획서 원문)",
+    funnel_heading="기준별 선별 과정",
+    nobody_waits="사람의 확인을 기다리는 환자가 없습니다.",
+    candidates="대상 환자 {count}명",
+    blocked_anyway="이 중 사망 {count}명",
+    step="제외 {out}명 (이 기준만으로 {alone}명); 미확인 {open}명; 남은 환자 {remain}명",
 )  # fmt: skip
