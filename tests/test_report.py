@@ -5,9 +5,12 @@ from __future__ import annotations
 import csv as stdlib_csv
 import io
 import json
-from dataclasses import replace
+import re
+from dataclasses import fields, replace
 from datetime import date
+from html import escape
 from html.parser import HTMLParser
+from typing import Any
 
 import pytest
 
@@ -16,6 +19,10 @@ from fhir_screen.core.answers import unknown
 from fhir_screen.core.decision import Decision
 from fhir_screen.core.truth import Reason, Truth
 from fhir_screen.report import csv, explain, html, ndjson, table, wording
+from fhir_screen.report.catalogue import Catalogue
+from fhir_screen.report.english import ENGLISH
+from fhir_screen.report.funnel import funnel
+from fhir_screen.report.korean import KOREAN
 
 EVIL = "<script>alert(1)</script> & \"more\""
 
@@ -160,12 +167,12 @@ def test_a_note_says_when_time_alone_changes_an_answer() -> None:
 @pytest.mark.parametrize("reason", list(Reason))
 def test_every_reason_has_words_for_what_would_settle_it(reason: Reason) -> None:
     open_atom = replace(review().criteria[0].atoms[0], answer=unknown(reason, "so"))
-    assert wording.settles(open_atom) == wording.SETTLES[reason]
+    assert wording.settles(open_atom, ENGLISH) == ENGLISH.settles[reason]
 
 
 @pytest.mark.parametrize("truth", [None, *Truth])
 def test_every_truth_has_a_word(truth: Truth | None) -> None:
-    assert wording.answer(truth) in {"yes", "no", "not known", "does not apply"}
+    assert ENGLISH.answer[truth] in {"yes", "no", "not known", "does not apply"}
 
 
 def test_an_unknown_that_changes_nothing_is_no_open_question() -> None:
@@ -176,14 +183,106 @@ def test_an_unknown_that_changes_nothing_is_no_open_question() -> None:
 
 
 def test_the_next_step_of_the_deceased_is_none() -> None:
-    assert wording.next_step(replace(refused(), blocked_by="deceased")) == "nothing: deceased"
+    assert wording.next_step(replace(refused(), blocked_by="deceased"), ENGLISH) == "nothing: deceased"
 
 
 def test_the_next_step_of_a_refusal_that_ends_is_its_day() -> None:
     blocked = BLOCKING[1]
     ending = replace(blocked, atoms=(replace(blocked.atoms[0], changes_on=date(2026, 12, 24)),))
-    assert wording.next_step(replace(refused(), criteria=(ending,))) == "look again on 2026-12-24"
+    assert wording.next_step(replace(refused(), criteria=(ending,)), ENGLISH) == "look again on 2026-12-24"
 
 
 def test_long_words_are_cut_between_words() -> None:
     assert wording.shortened("one two three four", 12) == "one two …"
+
+
+HANGUL = re.compile("[가-힣]")
+
+
+def with_korean(decision: Decision) -> Decision:
+    """The decision with one question that a person has to answer, in both languages."""
+    first = decision.criteria[0]
+    asked = replace(
+        first.atoms[0], answer=unknown(Reason.MANUAL, "a person has to answer"), asked=True,
+        question="Is it so?", question_ko="그렇습니까?",
+    )  # fmt: skip
+    return replace(decision, criteria=(replace(first, atoms=(asked,), text_ko="기준의 이름", open_question=True),))
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        lambda one: table.render([one], table.Paper(140), KOREAN),
+        lambda one: csv.render([one], KOREAN),
+        lambda one: html.render([one], KOREAN),
+        lambda one: html.render_note([(one, {})], None, KOREAN),
+        lambda one: explain.note(one, {}, None, KOREAN),
+    ],
+)
+def test_in_korean_verdict_question_and_label_are_korean_and_the_protocol_keeps_its_words(told: Any) -> None:
+    decision = with_korean(review("Patient/p1"))
+    text = "\n".join(told(decision))
+    assert "검토 필요" in text
+    assert "그렇습니까?" in text
+    assert "Is it so?" not in text
+    assert "needs review" not in text
+    assert "기준의 이름" in text
+    assert "in the protocol" in text
+
+
+def test_a_question_without_a_translation_is_asked_as_it_stands() -> None:
+    atom = replace(with_korean(review()).criteria[0].atoms[0], question_ko="")
+    assert wording.settles(atom, KOREAN) == "Is it so?"
+
+
+def test_a_spreadsheet_in_korean_starts_with_the_mark_by_which_it_reads_hangul() -> None:
+    assert next(csv.render([], KOREAN)).startswith("\ufeff임상시험,")
+    assert next(csv.render([])).startswith("trial,")
+
+
+def test_a_page_says_in_which_language_it_is() -> None:
+    assert '<html lang="ko">' in "".join(html.render([review()], KOREAN))
+    assert '<html lang="en">' in "".join(html.render([review()]))
+
+
+def test_words_are_filled_in_with_the_same_values_in_every_language() -> None:
+    """A sentence that forgets a value, or asks for another, would lose it or fail before a reader."""
+    for field in fields(Catalogue):
+        english, korean = getattr(ENGLISH, field.name), getattr(KOREAN, field.name)
+        if isinstance(english, str):
+            assert set(re.findall(r"{\w+}", korean)) == set(re.findall(r"{\w+}", english)), field.name
+            if field.name not in {"lang", "csv_start", "last_of_list", "sums", "note_title"}:
+                assert HANGUL.search(korean), field.name
+
+
+def test_a_language_without_a_word_is_refused() -> None:
+    with pytest.raises(ValueError, match="no word for"):
+        replace(KOREAN, settles={})
+
+
+def test_korean_words_are_no_part_of_what_is_unchanged() -> None:
+    decision = review()
+    atom = replace(decision.criteria[0].atoms[0], text_ko="이름", question_ko="질문")
+    spoken = replace(decision, criteria=(replace(decision.criteria[0], atoms=(atom,), text_ko="기준"),))
+    assert spoken.digest == decision.digest
+    assert list(ndjson.render([spoken])) == list(ndjson.render([decision]))
+
+
+def test_a_page_tells_who_waits_then_the_list_then_the_funnel() -> None:
+    page = "".join(html.render([refused("Patient/a"), review("Patient/b")]))
+    headings = [ENGLISH.first_heading, ENGLISH.list_heading, ENGLISH.funnel_heading]
+    places = [page.index(f"<h2>{escape(heading)}</h2>") for heading in headings]
+    assert places == sorted(places)
+    assert "Patient/a" not in page[places[0] : places[1]]
+    assert "Patient/b" in page[places[0] : places[1]]
+
+
+def test_the_funnel_counts_what_the_lines_say() -> None:
+    found = [refused("a"), refused("b"), likely("c"), replace(refused("d"), blocked_by="deceased")]
+    lines = [json.loads(line) for line in ndjson.render(found)]
+    counted = funnel(found)
+    assert (counted.candidates, counted.blocked) == (4, 1)
+    for step in counted.steps:
+        effects = [c["effect"] for line in lines for c in line["criteria"] if c["id"] == step.criterion.id]
+        assert (step.out, step.open) == (effects.count("blocks"), effects.count("undetermined"))
+    assert [(step.alone, step.remain) for step in counted.steps] == [(0, 3), (2, 1), (0, 1), (0, 1)]

@@ -419,3 +419,21 @@ def test_the_mapping_work_makes_a_hospital_with_local_codes_answer() -> None:
         unknown.append(len(atoms))
     assert verdicts == ["needs-review", "likely-eligible"]
     assert 5 * unknown[1] < unknown[0]
+
+
+@pytest.mark.parametrize("lang", ["en", "ko"])
+def test_a_report_is_a_page_and_a_spreadsheet_for_their_owner_alone(tmp_path: Path, lang: str) -> None:
+    page = tmp_path / "report.html"
+    done = fhir_screen("report", SAMPLES, "--as-of", "2025-11-15", "--lang", lang, "-o", page)
+    assert done.code == 0
+    for path in (page, page.with_suffix(".csv")):
+        assert f"written: {path}" in done.err
+        assert path.stat().st_mode & 0o777 == 0o600
+    text = page.read_text(encoding="utf-8")
+    assert f'<html lang="{lang}">' in text
+    assert "<script" not in text
+    assert "https://" not in text
+
+
+def test_a_report_goes_into_a_page(tmp_path: Path) -> None:
+    assert fhir_screen("report", SAMPLES, "-o", tmp_path / "report.csv").code == 2

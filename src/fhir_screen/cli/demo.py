@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from fhir_screen.cli.exits import leave
-from fhir_screen.cli.options import job_of, trial_options
+from fhir_screen.cli.options import job_of, lang_option, trial_options
 from fhir_screen.cli.output import emit, say
 from fhir_screen.cli.patients import Heard, screened
 from fhir_screen.cli.printing import printed
@@ -18,6 +18,7 @@ from fhir_screen.cli.run import sink, written
 from fhir_screen.core.decision import Decision
 from fhir_screen.mapping.load import Study
 from fhir_screen.nightly import Night, Screened, candidates_only, night
+from fhir_screen.report.languages import LANGUAGES
 from fhir_screen.settings import Settings
 
 _DEMO_DAY = "2025-11-15"
@@ -27,7 +28,8 @@ _DEMO_DAY = "2025-11-15"
 @click.option("--write-to", metavar="FOLDER", help="Also write one transaction Bundle a patient there.")
 @click.option("--json", "as_json", is_flag=True, help="Lines of JSON instead of the table.")
 @trial_options
-def demo(write_to: str | None, as_json: bool, **given: Any) -> None:  # noqa: FBT001
+@lang_option
+def demo(write_to: str | None, as_json: bool, lang: str, **given: Any) -> None:  # noqa: FBT001
     """Screen the sample patients, offline: what the list of a morning looks like.
 
     \b
@@ -37,7 +39,7 @@ def demo(write_to: str | None, as_json: bool, **given: Any) -> None:  # noqa: FB
     with screened(str(samples), job, heard) as patients:
         done = list(patients)
     found = [decision for one in done for decision in one.decisions if candidates_only(decision.population)]
-    emit(printed(found, "ndjson" if as_json else "table"))
+    emit(printed(found, "ndjson" if as_json else "table", LANGUAGES[lang]))
     if write_to:
         _written(done, replace(job.chosen, server=None, write_to=write_to), job.study)
     if not as_json:

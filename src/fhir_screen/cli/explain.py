@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from fhir_screen.cli.exits import leave
-from fhir_screen.cli.options import PATH, access_options, job_of, trial_options
+from fhir_screen.cli.options import PATH, access_options, job_of, lang_option, trial_options
 from fhir_screen.cli.output import emit
 from fhir_screen.cli.patients import Heard, screened
 from fhir_screen.core.trials import Trial
@@ -20,6 +20,8 @@ from fhir_screen.mapping.yamlfile import did_you_mean
 from fhir_screen.nightly import Screened
 from fhir_screen.report import explain as notes
 from fhir_screen.report import html, ndjson
+from fhir_screen.report.catalogue import Catalogue
+from fhir_screen.report.languages import LANGUAGES
 
 
 @click.command()
@@ -32,7 +34,10 @@ from fhir_screen.report import html, ndjson
 @click.option("--as-of", metavar="DATE", help="Screening date, YYYY-MM-DD. Default: today in the site's time zone.")
 @click.option("--anchors", type=PATH, metavar="FILE", help="YAML with planned and known dates.")
 @access_options
-def explain(patient_id: str, source: str, criterion: str | None, form: str, output: Path | None, **given: Any) -> None:
+@lang_option
+def explain(
+    patient_id: str, source: str, criterion: str | None, form: str, output: Path | None, lang: str, **given: Any
+) -> None:
     """Explain PATIENT: every criterion with its answer, its evidence, and what would settle it.
 
     \b
@@ -42,7 +47,7 @@ def explain(patient_id: str, source: str, criterion: str | None, form: str, outp
     if criterion:
         job = replace(job, study=replace(job.study, trials=_trials_with(job.study, criterion)))
     with screened(source, job, heard) as done:
-        emit(_explained(list(done), form, criterion), output)
+        emit(_explained(list(done), form, criterion, LANGUAGES[lang]), output)
     leave(heard.told())
 
 
@@ -54,12 +59,12 @@ def _trials_with(study: Study, criterion: str) -> tuple[Trial, ...]:
     return tuple(trial for trial in study.trials if criterion in named[trial.id])
 
 
-def _explained(done: Sequence[Screened], form: str, criterion: str | None) -> Iterator[str]:
+def _explained(done: Sequence[Screened], form: str, criterion: str | None, words: Catalogue) -> Iterator[str]:
     noted = [(decision, one.anchors[decision.trial.id]) for one in done for decision in one.decisions]
     match form:
         case "json":
             yield from ndjson.render(decision for decision, _ in noted)
         case "html":
-            yield from html.render_note(noted, criterion)
+            yield from html.render_note(noted, criterion, words)
         case _:
-            yield "\n".join("".join(f"{line}\n" for line in notes.note(*one, criterion)) for one in noted)
+            yield "\n".join("".join(f"{line}\n" for line in notes.note(*one, criterion, words)) for one in noted)

@@ -16,6 +16,7 @@ from fhir_screen.errors import FhirScreenError
 COMMANDS: Final = {
     "demo": "Screen the sample patients, offline.",
     "screen": "Screen a folder, a file or a server; write nothing to any server.",
+    "report": "Write a page and a spreadsheet: what needs a person first, the list, the funnel.",
     "explain": "Explain one patient: every criterion, its evidence, what would settle it.",
     "init": "Write the files of a new site: settings, site file, timer.",
     "doctor": "Check all that a night needs, with a remedy for each fault.",

@@ -15,6 +15,7 @@ from fhir_screen.errors import UsageError
 from fhir_screen.fhir.pull import ByGroup, Everyone, Population
 from fhir_screen.mapping.load import Anchors, Study, day_of, load, load_anchors
 from fhir_screen.nightly import Request
+from fhir_screen.report.languages import LANGUAGES
 from fhir_screen.settings import Settings, settings
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -75,6 +76,12 @@ source_options = combined(click.argument("source"), trial_options, patient_optio
 
 
 output_option = click.option("-o", "output", type=PATH, metavar="PATH", help="Output file. Default: stdout.")
+
+
+lang_option = click.option(
+    "--lang", type=click.Choice(list(LANGUAGES)), default="en", show_default=True,
+    help="Language of table, note, CSV and HTML; the protocol's words stay, NDJSON too.",
+)  # fmt: skip
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="JSON instead.")

@@ -9,6 +9,7 @@ from shutil import get_terminal_size
 
 from fhir_screen.core.decision import Decision
 from fhir_screen.report import csv, html, ndjson, table
+from fhir_screen.report.catalogue import Catalogue
 from fhir_screen.report.table import Paper
 
 FORMS = ["table", "ndjson", "csv", "html"]
@@ -18,16 +19,16 @@ def default_form(output: Path | None) -> str:
     return "table" if output is None and sys.stdout.isatty() else "ndjson"
 
 
-def printed(found: Iterable[Decision], form: str, output: Path | None = None) -> Iterator[str]:
+def printed(found: Iterable[Decision], form: str, words: Catalogue, output: Path | None = None) -> Iterator[str]:
     match form:
         case "ndjson":
             return ndjson.render(found)
         case "csv":
-            return csv.render(found)
+            return csv.render(found, words)
         case "html":
-            return html.render(found)
+            return html.render(found, words)
         case _:
-            return table.render(found, paper(output))
+            return table.render(found, paper(output), words)
 
 
 def paper(output: Path | None) -> Paper:

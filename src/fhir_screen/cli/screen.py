@@ -12,6 +12,7 @@ from fhir_screen.cli.options import (
     PATH,
     access_options,
     job_of,
+    lang_option,
     patient_options,
     population_options,
     trial_options,
@@ -20,6 +21,7 @@ from fhir_screen.cli.output import emit
 from fhir_screen.cli.patients import Heard, screened
 from fhir_screen.cli.printing import FORMS, default_form, printed
 from fhir_screen.nightly import candidates_only, everybody
+from fhir_screen.report.languages import LANGUAGES
 
 
 @click.command()
@@ -31,7 +33,10 @@ from fhir_screen.nightly import candidates_only, everybody
 @click.option("--all", "show_all", is_flag=True, help="Also print patients outside the trial's population.")
 @click.option("--format", "form", type=click.Choice(FORMS), help="Default: table on a terminal, else ndjson.")
 @click.option("-o", "output", type=PATH, metavar="PATH", help="Output file. Default: stdout.")
-def screen(source: str, show_all: bool, form: str | None, output: Path | None, **given: Any) -> None:  # noqa: FBT001
+@lang_option
+def screen(
+    source: str, show_all: bool, form: str | None, output: Path | None, lang: str, **given: Any  # noqa: FBT001
+) -> None:
     """Screen SOURCE: a folder, a file, or the address of a FHIR server. Writes nothing to any server.
 
     \b
@@ -41,5 +46,5 @@ def screen(source: str, show_all: bool, form: str | None, output: Path | None, *
     wanted = everybody if show_all else candidates_only
     with screened(source, job, heard) as done:
         found = (decision for one in done for decision in one.decisions if wanted(decision.population))
-        emit(printed(found, form or default_form(output), output), output)
+        emit(printed(found, form or default_form(output), LANGUAGES[lang], output), output)
     leave(heard.told())

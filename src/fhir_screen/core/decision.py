@@ -56,7 +56,10 @@ class TrialIdentity:
 
 @dataclass(frozen=True, slots=True)
 class AtomResult:
-    """The answer to one atom; ``asked`` where a person has to give it, then ``question`` is what to ask."""
+    """The answer to one atom; ``asked`` where a person has to give it, then ``question`` is what to ask.
+
+    ``text_ko`` and ``question_ko`` say it to readers of Korean; like all words they are no part of the digest.
+    """
 
     id: str
     text: str
@@ -66,6 +69,8 @@ class AtomResult:
     asked: bool = False
     hints: tuple[str, ...] = ()
     changes_on: date | None = None
+    text_ko: str = ""
+    question_ko: str = ""
 
     @property
     def flags(self) -> tuple[str, ...]:
@@ -84,6 +89,7 @@ class CriterionResult:
     atoms: tuple[AtomResult, ...]
     open_question: bool = False
     """It keeps the patient from being likely-eligible although it does not block (contract, row `verdict`)."""
+    text_ko: str = ""
 
 
 @dataclass(frozen=True, slots=True)

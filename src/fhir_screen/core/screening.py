@@ -74,7 +74,9 @@ def _criterion_result(chart: Chart, criterion: Criterion) -> CriterionResult:
     effect = _effect(criterion.role, asked.whole)
     atoms = tuple(_atom_result(chart, atom, asked.atoms[atom.id], changes.get(atom.id)) for atom in criterion.atoms)
     open_question = effect is not Effect.BLOCKS and _keeps_open(chart, criterion, asked, atoms)
-    return CriterionResult(criterion.id, criterion.role, criterion.text, asked.whole, effect, atoms, open_question)
+    return CriterionResult(
+        criterion.id, criterion.role, criterion.text, asked.whole, effect, atoms, open_question, criterion.text_ko
+    )  # fmt: skip
 
 
 def _atom_result(chart: Chart, atom: Atom, answer: Answer, changes_on: date | None) -> AtomResult:
@@ -83,7 +85,9 @@ def _atom_result(chart: Chart, atom: Atom, answer: Answer, changes_on: date | No
         shown = shown.with_flags(shown.kind.value)
     hints = tuple(h.text for h in atom.hints if h.rule is None or evaluate(chart, h.rule).truth is Truth.TRUE)
     asked = answer.reason is Reason.MANUAL
-    return AtomResult(atom.id, atom.text, atom.question, atom.atom_class, shown, asked, hints, changes_on)
+    return AtomResult(
+        atom.id, atom.text, atom.question, atom.atom_class, shown, asked, hints, changes_on, atom.text_ko, atom.question_ko
+    )  # fmt: skip
 
 
 def _ask(chart: Chart, criterion: Criterion) -> _Asked:

@@ -12,7 +12,10 @@ from fhir_screen.core.rules import Ask, Hint, Rule
 
 @dataclass(frozen=True, slots=True)
 class Atom:
-    """One separately testable predicate. ``asked_when`` guards a question that is put only if it is true (rule R1)."""
+    """One separately testable predicate. ``asked_when`` guards a question that is put only if it is true (rule R1).
+
+    ``text_ko`` and ``question_ko`` are the site's words for readers of Korean, where the mapping has them.
+    """
 
     id: str
     text: str
@@ -20,6 +23,8 @@ class Atom:
     rule: Rule
     asked_when: Rule | None = None
     hints: tuple[Hint, ...] = ()
+    text_ko: str = ""
+    question_ko: str = ""
 
     @property
     def question(self) -> str:
@@ -36,6 +41,7 @@ class Criterion:
     atoms: tuple[Atom, ...]
     formula: Rule
     each: str | None = None
+    text_ko: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -277,7 +277,7 @@ def _criterion(scope: Scope, id_: str, doc: CriterionDoc, site: SiteDoc) -> Crit
         )
     if doc.for_each:
         _check_instances(scope.at("for_each"), doc.for_each, atoms)
-    return Criterion(id_, Role(doc.role), doc.text, atoms, formula, doc.for_each or None)
+    return Criterion(id_, Role(doc.role), doc.text, atoms, formula, doc.for_each or None, doc.text_ko)
 
 
 def _least_conditions(scope: Scope, doc: CriterionDoc) -> int:
@@ -323,7 +323,7 @@ def _atom(scope: Scope, id_: str, doc: AtomDoc, site: SiteDoc) -> Atom:
         core.Hint(h.text, compile_rule(scope.at("hints", n, "when"), raw["hints"][n]["when"]) if h.when else None)
         for n, h in enumerate(doc.hints)
     )
-    return Atom(id_, doc.text, kind, rule, guard, hints)
+    return Atom(id_, doc.text, kind, rule, guard, hints, doc.text_ko, doc.ask_ko)
 
 
 def _check_cycles(document: Document, criteria: Sequence[Criterion]) -> None:

@@ -9,19 +9,16 @@ from typing import Final
 
 from fhir_screen.core.decision import Decision
 from fhir_screen.report import wording
-
-COLUMNS: Final = (
-    "trial", "trial_version", "patient", "as_of", "population", "verdict", "blocked_by",
-    "blocking", "to_review", "open_questions", "why", "next_step", "next_change",
-)  # fmt: skip
+from fhir_screen.report.catalogue import Catalogue
+from fhir_screen.report.english import ENGLISH
 
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
-def render(decisions: Iterable[Decision]) -> Iterator[str]:
-    yield _line(COLUMNS)
+def render(decisions: Iterable[Decision], words: Catalogue = ENGLISH) -> Iterator[str]:
+    yield words.csv_start + _line(words.csv_columns)
     for decision in decisions:
-        yield _line(_row(decision))
+        yield _line(_row(decision, words))
 
 
 def harmless(cell: str) -> str:
@@ -29,20 +26,20 @@ def harmless(cell: str) -> str:
     return f"'{cell}" if cell.lstrip(" \u00a0").startswith(_FORMULA) else cell
 
 
-def _row(decision: Decision) -> tuple[str, ...]:
+def _row(decision: Decision, words: Catalogue) -> tuple[str, ...]:
     return (
         decision.trial.id,
         decision.trial.version,
         decision.patient,
         decision.as_of.isoformat(),
-        str(decision.population),
-        str(decision.verdict),
-        decision.blocked_by or "",
+        words.csv_truth[decision.population],
+        words.csv_verdict[decision.verdict],
+        wording.blocked(decision.blocked_by, words) if decision.blocked_by else "",
         " ".join(c.id for c in wording.blocking(decision)),
         " ".join(c.id for c in wording.to_review(decision)),
         str(wording.questions(decision)),
-        wording.why(decision),
-        wording.next_step(decision),
+        wording.why(decision, words),
+        wording.next_step(decision, words),
         decision.next_change.isoformat() if decision.next_change else "",
     )
 

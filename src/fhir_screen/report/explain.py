@@ -9,44 +9,50 @@ from datetime import date
 from typing import Final
 
 from fhir_screen.core.answers import Evidence
-from fhir_screen.core.decision import AtomResult, CriterionResult, Decision, Effect, Role, Verdict
+from fhir_screen.core.decision import AtomResult, CriterionResult, Decision, Effect, Verdict
 from fhir_screen.core.truth import Truth
 from fhir_screen.report import wording
+from fhir_screen.report.catalogue import Catalogue
+from fhir_screen.report.english import ENGLISH
 
 WIDTH: Final = 100
 
 
-def note(decision: Decision, anchors: Mapping[str, date], criterion: str | None = None) -> Iterator[str]:
+def note(
+    decision: Decision, anchors: Mapping[str, date], criterion: str | None = None, words: Catalogue = ENGLISH
+) -> Iterator[str]:
     """Line by line, the most important first; only one ``criterion`` where it (or an atom of it) is named.
 
     ``anchors`` are the known days that the answers rest on.
     """
-    yield f"{decision.patient} in {decision.trial.id}, {decision.trial.title}"
-    yield f"As of {decision.as_of.isoformat()}: {verdict(decision)}"
+    trial = decision.trial
+    yield words.note_title.format(patient=decision.patient, trial=trial.id, title=trial.title)
+    yield words.as_of.format(day=decision.as_of.isoformat(), verdict=verdict(decision, words))
     if anchors:
-        yield f"Known dates: {known_days(anchors)}"
+        yield known_days(anchors, words)
     heading = ""
     for one in chosen(decision, criterion):
-        if (title := group(decision, one)) != heading:
+        if (title := group(decision, one, words)) != heading:
             heading = title
             yield from ("", title.upper())
-        yield from ("", *_criterion(one, WIDTH))
+        yield from ("", *_criterion(one, words, WIDTH))
 
 
-def summary(decisions: Iterable[Decision]) -> str:
+def summary(decisions: Iterable[Decision], words: Catalogue = ENGLISH) -> str:
     """How many of each verdict, a line for each trial."""
     counted: dict[str, Counter[Verdict]] = {}
     for decision in decisions:
         counted.setdefault(decision.trial.id, Counter())[decision.verdict] += 1
     lines = (
-        f"{trial}: " + ", ".join(f"{verdicts[one]} {wording.VERDICT[one]}" for one in Verdict)
+        f"{trial}: " + ", ".join(words.sums.format(count=verdicts[one], verdict=words.verdict[one]) for one in Verdict)
         for trial, verdicts in sorted(counted.items())
     )
-    return "\n".join(lines) or "Nobody here is in the population of these trials."
+    return "\n".join(lines) or words.nobody
 
 
-def known_days(anchors: Mapping[str, date]) -> str:
-    return ", ".join(f"{name.replace('_', ' ')} {day.isoformat()}" for name, day in sorted(anchors.items()))
+def known_days(anchors: Mapping[str, date], words: Catalogue) -> str:
+    named = ((words.day_names.get(name, name.replace("_", " ")), day) for name, day in sorted(anchors.items()))
+    return words.known_days.format(days=", ".join(f"{name} {day.isoformat()}" for name, day in named))
 
 
 def chosen(decision: Decision, criterion: str | None) -> list[CriterionResult]:
@@ -54,78 +60,85 @@ def chosen(decision: Decision, criterion: str | None) -> list[CriterionResult]:
     return [c for c in wording.ordered(decision) if criterion in (None, c.id, *(atom.id for atom in c.atoms))]
 
 
-def verdict(decision: Decision) -> str:
+def verdict(decision: Decision, words: Catalogue) -> str:
     """The verdict with its ground, in one sentence."""
     blocked, review = wording.blocking(decision), wording.to_review(decision)
     match decision.verdict:
         case Verdict.NOT_ELIGIBLE if decision.blocked_by:
-            return f"not eligible ({decision.blocked_by})."
+            return words.refused_because.format(why=wording.blocked(decision.blocked_by, words))
         case Verdict.NOT_ELIGIBLE:
-            return f"not eligible: {_ids(blocked)} {'blocks' if len(blocked) == 1 else 'block'}."
+            sentence = words.refused_by_one if len(blocked) == 1 else words.refused_by_several
+            return sentence.format(ids=_ids(blocked, words))
         case Verdict.NEEDS_REVIEW:
-            return f"needs review: nothing blocks, but {_ids(review)} cannot be answered from the record."
+            return words.open_to_review.format(ids=_ids(review, words))
         case Verdict.LIKELY_ELIGIBLE:
-            return f"likely eligible: nothing blocks; {wording.questions(decision)} questions are left to people."
+            return words.left_to_people.format(count=wording.questions(decision))
 
 
-def group(decision: Decision, criterion: CriterionResult) -> str:
+def group(decision: Decision, criterion: CriterionResult, words: Catalogue) -> str:
     if criterion.effect is Effect.BLOCKS:
-        return "What blocks"
+        return words.blocks
     if criterion in wording.to_review(decision):
-        return "What the record leaves open"
-    return "What people have to answer" if criterion.effect is Effect.UNDETERMINED else "What speaks for the patient"
+        return words.open
+    return words.people if criterion.effect is Effect.UNDETERMINED else words.speaks_for
 
 
-def conclusion(criterion: CriterionResult) -> str:
+def conclusion(criterion: CriterionResult, words: Catalogue) -> str:
     """What the criterion's answer means for the patient, said the way round that its role asks for."""
     truth = criterion.answer.truth
-    if truth is None:
-        return "does not apply"
-    if truth is Truth.UNKNOWN:
-        return "not known"
-    holds = "holds" if truth is Truth.TRUE else "does not hold"
+    if truth is None or truth is Truth.UNKNOWN:
+        return words.answer[truth]
+    holds = words.holds if truth is Truth.TRUE else words.does_not_hold
     if criterion.effect is Effect.UNDETERMINED:
-        return f"probably {holds}; a person has to confirm"
-    return f"{holds}, as it should" if criterion.effect is Effect.SUPPORTS else f"{holds}"
+        return words.probably.format(holds=holds)
+    return words.as_it_should.format(holds=holds) if criterion.effect is Effect.SUPPORTS else holds
 
 
-def source(evidence: Evidence) -> str:
+def source(evidence: Evidence, words: Catalogue) -> str:
     """One source, down to the version: value, date, code, resource."""
-    version = f" version {evidence.version}" if evidence.version else ""
+    version = words.version.format(number=evidence.version) if evidence.version else ""
     parts = [evidence.value, evidence.date, evidence.code, f"{evidence.reference}{version}"]
     return ", ".join(part for part in parts if part)
 
 
-def settled(criterion: CriterionResult, atom: AtomResult) -> str:
+def settled(criterion: CriterionResult, atom: AtomResult, words: Catalogue) -> str:
     """What would settle an atom that is open, and when its answer changes by itself; empty where neither is to say."""
     parts = []
     if atom in wording.open_atoms(criterion):
-        parts.append(wording.settles(atom) if atom.asked else f"To settle it: {wording.settles(atom)}.")
+        what = wording.settles(atom, words)
+        parts.append(what if atom.asked else words.to_settle.format(what=what))
     if atom.changes_on:
-        parts.append(f"By time alone the answer changes on {atom.changes_on.isoformat()}.")
+        parts.append(words.by_time.format(day=atom.changes_on.isoformat()))
     return " ".join(part for part in parts if part)
 
 
-def _criterion(criterion: CriterionResult, width: int) -> Iterator[str]:
-    kind = "inclusion" if criterion.role is Role.INCLUSION else "exclusion"
-    yield f"{criterion.id} ({kind}, {wording.role(criterion)}): {conclusion(criterion)}"
+def named(one: AtomResult, words: Catalogue) -> str:
+    """An atom's id, with its label where the reader's language has one."""
+    return " ".join(part for part in (one.id, words.label(one)) if part)
+
+
+def _criterion(criterion: CriterionResult, words: Catalogue, width: int) -> Iterator[str]:
+    kind, role = words.kind[criterion.role], words.role[criterion.role]
+    yield f"{criterion.id} ({kind}, {role}): {conclusion(criterion, words)}"
     yield from _wrapped(f"“{' '.join(criterion.text.split())}”", "  ", width)
+    if label := words.label(criterion):
+        yield from _wrapped(label, "  ", width)
     for atom in criterion.atoms:
-        yield from _atom(criterion, atom, width)
+        yield from _atom(criterion, atom, words, width)
 
 
-def _atom(criterion: CriterionResult, atom: AtomResult, width: int) -> Iterator[str]:
+def _atom(criterion: CriterionResult, atom: AtomResult, words: Catalogue, width: int) -> Iterator[str]:
     answer = atom.answer
     because = "" if atom.asked else f": {answer.because}" if answer.because else ""
-    yield from _wrapped(f"{atom.id} – {wording.answer(answer.truth)}{because}", "  ", width, "    ")
+    yield from _wrapped(f"{named(atom, words)} – {words.answer[answer.truth]}{because}", "  ", width, "    ")
     for evidence in answer.evidence:
-        yield from _wrapped(f"· {source(evidence)}", "      ", width, "        ")
+        yield from _wrapped(f"· {source(evidence, words)}", "      ", width, "        ")
     for hint in atom.hints:
-        yield from _wrapped(f"hint: {hint}", "      ", width)
+        yield from _wrapped(words.hint.format(text=hint), "      ", width)
     if flags := ", ".join(flag.replace("_", " ") for flag in atom.flags):
-        yield from _wrapped(f"noted: {flags}", "      ", width)
-    if words := settled(criterion, atom):
-        yield from _wrapped(f"→ {words}", "      ", width, "        ")
+        yield from _wrapped(words.noted.format(flags=flags), "      ", width)
+    if settling := settled(criterion, atom, words):
+        yield from _wrapped(f"→ {settling}", "      ", width, "        ")
 
 
 def _wrapped(text: str, indent: str, width: int, further: str | None = None) -> list[str]:
@@ -135,6 +148,8 @@ def _wrapped(text: str, indent: str, width: int, further: str | None = None) -> 
     )  # fmt: skip
 
 
-def _ids(criteria: tuple[CriterionResult, ...]) -> str:
+def _ids(criteria: tuple[CriterionResult, ...], words: Catalogue) -> str:
     names = [criterion.id for criterion in criteria]
-    return names[0] if len(names) == 1 else ", ".join(names[:-1]) + f" and {names[-1]}" if names else "all"
+    if len(names) < 2:
+        return names[0] if names else words.everything
+    return ", ".join(names[:-1]) + words.last_of_list.format(id=names[-1])

@@ -14,6 +14,8 @@ from rich.text import Text
 
 from fhir_screen.core.decision import Decision, Verdict
 from fhir_screen.report import wording
+from fhir_screen.report.catalogue import Catalogue
+from fhir_screen.report.english import ENGLISH
 from fhir_screen.report.explain import summary
 
 _STYLE: Final = {Verdict.LIKELY_ELIGIBLE: "bold green", Verdict.NEEDS_REVIEW: "yellow", Verdict.NOT_ELIGIBLE: "dim"}
@@ -27,30 +29,31 @@ class Paper:
     colour: bool = False
 
 
-def render(decisions: Iterable[Decision], paper: Paper) -> Iterator[str]:
+def render(decisions: Iterable[Decision], paper: Paper, words: Catalogue = ENGLISH) -> Iterator[str]:
     """One row for each patient and trial, in the order given, and how many there are of each verdict."""
     rows = list(decisions)
     if rows:
-        yield _drawn(_table(rows), paper)
-    yield summary(rows) + "\n"
+        yield _drawn(_table(rows, words), paper)
+    yield summary(rows, words) + "\n"
 
 
-def _table(decisions: Iterable[Decision]) -> Table:
+def _table(decisions: Iterable[Decision], words: Catalogue) -> Table:
     drawn = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for column in ("Patient", "Trial", "Verdict"):
+    *short, why, still_open, following = words.columns
+    for column in short:
         drawn.add_column(column, overflow="fold")
-    drawn.add_column("Why, in the protocol's words", ratio=5)
-    drawn.add_column("Open", justify="right")
-    drawn.add_column("Next", ratio=4)
+    drawn.add_column(why, ratio=5)
+    drawn.add_column(still_open, justify="right")
+    drawn.add_column(following, ratio=4)
     for decision in decisions:
         refused = decision.verdict is Verdict.NOT_ELIGIBLE
         drawn.add_row(
             Text(decision.patient.removeprefix("Patient/")),
             Text(decision.trial.id),
-            Text(wording.VERDICT[decision.verdict], _STYLE[decision.verdict]),
-            Text(wording.why(decision)),
+            Text(words.verdict[decision.verdict], _STYLE[decision.verdict]),
+            Text(wording.why(decision, words)),
             "" if refused else str(wording.questions(decision)),
-            Text(wording.next_step(decision)),
+            Text(wording.next_step(decision, words)),
         )
     return drawn
 
