@@ -425,9 +425,9 @@ def test_the_mapping_work_makes_a_hospital_with_local_codes_answer() -> None:
 def test_a_report_is_a_page_and_a_spreadsheet_for_their_owner_alone(tmp_path: Path, lang: str) -> None:
     page = tmp_path / "report.html"
     done = fhir_screen("report", SAMPLES, "--as-of", "2025-11-15", "--lang", lang, "-o", page)
-    assert done.code == 0
+    assert done.returncode == 0
     for path in (page, page.with_suffix(".csv")):
-        assert f"written: {path}" in done.err
+        assert f"written: {path}" in done.stderr
         assert path.stat().st_mode & 0o777 == 0o600
     text = page.read_text(encoding="utf-8")
     assert f'<html lang="{lang}">' in text
@@ -436,4 +436,4 @@ def test_a_report_is_a_page_and_a_spreadsheet_for_their_owner_alone(tmp_path: Pa
 
 
 def test_a_report_goes_into_a_page(tmp_path: Path) -> None:
-    assert fhir_screen("report", SAMPLES, "-o", tmp_path / "report.csv").code == 2
+    assert fhir_screen("report", SAMPLES, "-o", tmp_path / "report.csv").returncode == 2
