@@ -15,7 +15,7 @@ FIRST = 14
 LAST = 5
 
 _BLOCK = re.compile(
-    r"^```console\n\$ (?P<command>fhir-screen (?:codes|coverage|screen) sample_bundles[^\n#]*)\n.*?^```", re.M | re.S
+    r"^```console\n\$ (?P<command>fhir-screen (?:codes|coverage|screen) (?:sample_bundles|tests/data)[^\n#]*)\n.*?^```", re.M | re.S
 )
 
 
