@@ -295,11 +295,12 @@ def test_a_defect_of_the_whole_is_one_line_and_a_code_of_its_own(screen: Run, mo
 def test_an_interruption_has_its_code(tiny: Path, tmp_path: Path, number: signal.Signals) -> None:
     pipe = tmp_path / "slow.json"
     os.mkfifo(pipe)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job inherits that it is ignored
     program = [sys.executable, "-m", "fhir_screen", "screen", str(pipe), "--mappings", str(tiny)]
     with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         descriptor = _opened(pipe)
         process.send_signal(number)
-        out, err = process.communicate()
+        out, err = process.communicate(timeout=60)
         os.close(descriptor)
     assert (process.returncode, out) == (130, b"")
     assert b"Traceback" not in err
