@@ -244,7 +244,7 @@ def test_a_night_counts_the_patients_of_each_code_that_nobody_knows(nights: Nigh
     told = ended.document["unmapped"]
     assert list(told.items())[:2] == [(f"{lab}|HB", 2), (f"{lab}|K00", 1)]
     assert (len(told), ended.document["unmapped_codes"]) == (50, 61)
-    assert nights.records[-1]["summary"]["unmapped"] == told
+    assert told in [record["summary"]["unmapped"] for record in nights.records]  # both nights may be of one second
     assert "Kanari" not in ended.out + json.dumps(nights.records)
     assert (
         "codes that the mappings do not know: 61, most often http://lab.example|HB (2 patients), "
