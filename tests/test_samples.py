@@ -19,7 +19,7 @@ from fhir.resources.R4B import get_fhir_model_class
 from fhir_screen.fhir.raw import Damage
 from fhir_screen.mapping.documents import SiteDoc
 from fhir_screen.mapping.load import Anchors, load, load_anchors, packaged_mappings
-from fhir_screen.nightly import Request, charts_of_files, decisions, everybody
+from fhir_screen.nightly import Request, charts_of_files, screenings
 from fhir_screen.report.ndjson import document
 
 Dict = dict[str, Any]
@@ -43,7 +43,8 @@ def screened(
     days = load_anchors(anchors) if anchors else Anchors()
     request = Request(EXPECTED["as_of"], today=lambda _: date.max, anchors=days)
     damage: list[Damage] = []
-    found = list(decisions(charts_of_files(source, request, damage.append), study, request, everybody))
+    done = list(screenings(charts_of_files(source, request, damage.append), study, request))
+    found = [decision for one in done for decision in one.decisions]
     assert damage == []
     return {(d.patient.removeprefix("Patient/"), d.trial.id): document(d) for d in found}
 

@@ -93,9 +93,8 @@ def _nobody(ids: Iterable[str], where: str) -> NoInputError:
 class Screened:
     """One patient, done: a decision for each trial, the anchors it rests on (by trial), and what is missing.
 
-    ``unmapped`` are the codings of his record, system|code, that the mappings do not know.
-
-    ``defect`` says where our own code failed on him, and holds nothing of the patient; then there is no decision.
+    ``unmapped`` are the codings of his record, system|code, that the mappings do not know. ``defect`` says where our own
+    code failed on him, and holds nothing of the patient; then there is no decision.
     """
 
     patient: str
@@ -108,16 +107,28 @@ class Screened:
 
 def screenings(charts: Iterable[RawPatient], study: Study, request: Request) -> Iterator[Screened]:
     """Every patient put to every trial; a defect of ours costs the one patient on whom it shows, and is told."""
+    return (done for _, done in screenings_with_records(charts, study, request))
+
+
+def screenings_with_records(
+    charts: Iterable[RawPatient], study: Study, request: Request
+) -> Iterator[tuple[PatientRecord | None, Screened]]:
+    """The same, each with the record that was screened, in the time zone of the first trial; None after a defect.
+
+    A night does not carry records along: what it spools to disk holds no more of a patient than it has to.
+    """
     kinds = kinds_looked_at(study.trials)
     for raw in charts:
         try:
             done = _screened(raw, study, request, kinds)
         except Exception as error:  # noqa: BLE001 - the patient is counted and named; the others go on
-            done = Screened(raw.id, defect=place_of(error))
+            done = None, Screened(raw.id, defect=place_of(error))
         yield done
 
 
-def _screened(raw: RawPatient, study: Study, request: Request, kinds: frozenset[str]) -> Screened:
+def _screened(
+    raw: RawPatient, study: Study, request: Request, kinds: frozenset[str]
+) -> tuple[PatientRecord | None, Screened]:
     records: dict[str, PatientRecord] = {}
     decisions: list[Decision] = []
     anchors: dict[str, Mapping[str, date]] = {}
@@ -130,9 +141,8 @@ def _screened(raw: RawPatient, study: Study, request: Request, kinds: frozenset[
         anchors[trial.id] = known
         decisions.append(screen(trial, record, study.terms.vocabulary, day, known))
     gaps = {gap: None for record in records.values() for gap in record.gaps if gap.reason is Reason.INCOMPLETE_FETCH}
-    # Which codes are unknown does not depend on the time zone in which a record was read.
-    strange = unmapped(next(iter(records.values())), kinds) if records else frozenset[str]()
-    return Screened(raw.id, tuple(decisions), anchors, tuple(gaps), strange)
+    first = next(iter(records.values()))  # which codes are unknown does not depend on the zone
+    return first, Screened(raw.id, tuple(decisions), anchors, tuple(gaps), unmapped(first, kinds))
 
 
 def place_of(error: Exception) -> str:
@@ -140,26 +150,6 @@ def place_of(error: Exception) -> str:
     frames = [frame for frame in extract_tb(error.__traceback__) if "fhir_screen" in frame.filename]
     where = f" at {frames[-1].filename.rpartition('fhir_screen/')[2]}:{frames[-1].lineno}" if frames else ""
     return f"a defect in fhir-screen ({type(error).__name__}{where})"
-
-
-def decisions(
-    charts: Iterable[RawPatient],
-    study: Study,
-    request: Request,
-    wanted: Callable[[Truth], bool],
-    heard: Callable[[Screened], None] = ignore,
-) -> Iterator[Decision]:
-    """The decisions on patients of ``wanted`` populations, sorted by patient, then trial; ``heard`` gets everybody."""
-    for one in screenings(charts, study, request):
-        heard(one)
-        yield from (decision for decision in one.decisions if wanted(decision.population))
-
-
-def records(charts: Iterable[RawPatient], study: Study) -> Iterator[PatientRecord]:
-    """The charts as facts, in the time zone of the site or the first trial."""
-    zone = study.zone(study.trials[0])
-    for raw in charts:
-        yield read(raw, study.shapes, study.terms, zone)
 
 
 def everybody(_: Truth) -> bool:

@@ -20,8 +20,8 @@ from fhir_screen.nightly import (
     charts_of_files,
     charts_of_server,
     is_server,
-    records,
     screenings,
+    screenings_with_records,
 )
 
 
@@ -91,13 +91,13 @@ def _hearing(done: Iterable[Screened], heard: Heard) -> Iterator[Screened]:
 def records_of(source: str, job: Job, heard: Heard) -> Iterator[Iterator[tuple[PatientRecord, Screened]]]:
     """The patients of a source as records, with what the trials say of them; what fails is told, and left out."""
     with charts(source, job, heard) as raw:
-        yield _screened(raw, job, heard)
+        yield _records(screenings_with_records(raw, job.study, request_of(job.want)), heard)
 
 
-def _screened(raws: Iterator[RawPatient], job: Job, heard: Heard) -> Iterator[tuple[PatientRecord, Screened]]:
-    request = request_of(job.want)
-    for raw in raws:
-        for one in screenings([raw], job.study, request):
-            heard.screened(one)
-            if not one.defect:
-                yield from ((record, one) for record in records([raw], job.study))
+def _records(
+    done: Iterable[tuple[PatientRecord | None, Screened]], heard: Heard
+) -> Iterator[tuple[PatientRecord, Screened]]:
+    for record, one in done:
+        heard.screened(one)
+        if record is not None:
+            yield record, one
