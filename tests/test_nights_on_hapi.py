@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,11 +10,10 @@ from typing import Any
 import pytest
 
 from hapi.server import missing_tools, running
+from hapi.written import WRITTEN, ask, ours, versions
 
 SAMPLES = Path(__file__).parent.parent / "sample_bundles"
 PROGRAM = Path(sys.executable).with_name("fhir-screen")
-WRITTEN = ("Device", "ResearchStudy", "ResearchSubject", "Observation", "Provenance")
-OURS = "_tag=https%3A%2F%2Ffhir-screen.org%2Ftag%7Cmanaged&_count=200"
 
 pytestmark = [pytest.mark.server, pytest.mark.usefixtures("hapi")]
 
@@ -26,27 +24,6 @@ def loaded() -> Iterator[str]:
         pytest.skip("see the fixture `hapi`")
     with running(data=[SAMPLES]) as base:
         yield base
-
-
-def ask(url: str, method: str = "GET", body: Any = None) -> Any:
-    headers = {"Accept": "application/fhir+json", "Content-Type": "application/fhir+json", "Cache-Control": "no-cache"}
-    data = json.dumps(body).encode() if body is not None else None
-    request = urllib.request.Request(url, data=data, method=method, headers=headers)
-    with urllib.request.urlopen(request) as answer:
-        return json.load(answer)
-
-
-def ours(base: str, kind: str) -> list[Any]:
-    found, url = [], f"{base}/{kind}?{OURS}"
-    while url:
-        page = ask(url)
-        found += [entry["resource"] for entry in page.get("entry", [])]
-        url = next((link["url"] for link in page["link"] if link["relation"] == "next"), "")
-    return found
-
-
-def versions(base: str) -> dict[str, str]:
-    return {f"{kind}/{one['id']}": one["meta"]["versionId"] for kind in WRITTEN for one in ours(base, kind)}
 
 
 def night(base: str, day: str, *more: str) -> dict[str, Any]:
