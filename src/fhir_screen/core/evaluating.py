@@ -55,6 +55,7 @@ from fhir_screen.core.rules import (
     Rule,
     Says,
     Selector,
+    Several,
     Sex,
     Stable,
     Then,
@@ -62,6 +63,7 @@ from fhir_screen.core.rules import (
 )
 from fhir_screen.core.selecting import Part, part_of
 from fhir_screen.core.sequences import evaluate_stable, evaluate_then
+from fhir_screen.core.severals import evaluate_several
 from fhir_screen.core.truth import Reason, Truth, first_reason
 
 
@@ -82,6 +84,8 @@ def evaluate(chart: Chart, rule: Rule) -> Answer:
             return evaluate_then(chart, rule)
         case Stable():
             return evaluate_stable(chart, rule)
+        case Several():
+            return evaluate_several(chart, rule)
         case Age():
             return _age(chart, rule)
         case Sex(is_):

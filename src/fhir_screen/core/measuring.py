@@ -55,8 +55,6 @@ class Reading:
     kind: EvidenceKind = EvidenceKind.POSITIVE
     vague: Reason = Reason.CENSORED
     """Why the amount is an interval where it is one."""
-    lower_bound: bool = False
-    upper_bound: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +144,7 @@ _VAGUE = {
     Reason.CENSORED: "the reported bounds do not settle it",
     Reason.PARTIAL_DATE: "an inexact birth date does not settle it",
     Reason.NO_DATA: "it hangs on the sex, which is not recorded",
+    Reason.PROXY: "it only bounds the value from one side",
 }
 
 _NEEDED = {
@@ -169,9 +168,6 @@ def _against_threshold(chart: Chart, rule: Measure, bar: Threshold, reading: Rea
 
 
 def _settled(truth: Truth, reading: Reading, told: str) -> Answer:
-    wrong_side = (reading.lower_bound and truth is Truth.FALSE) or (reading.upper_bound and truth is Truth.TRUE)
-    if wrong_side:
-        return unknown(Reason.PROXY, f"{told} (it only bounds the value from one side)", reading.evidence)
     if truth is Truth.UNKNOWN:
         return unknown(reading.vague, f"{told} ({_VAGUE[reading.vague]})", reading.evidence)
     return Answer(truth, truth, None, told, reading.evidence)
@@ -226,13 +222,18 @@ def estimated(chart: Chart, source: Amounts, bar: _Bar | None = None) -> Estimat
             return _derived(chart, source)
         case Bound():
             inner = estimated(chart, source.source, bar)
-            bounded = tuple(
-                replace(r, lower_bound=source.lower, upper_bound=not source.lower, flags=r.flags)
-                for r in inner.readings
-            )
-            return replace(inner, readings=bounded)
+            return replace(inner, readings=tuple(_bounding(r, lower=source.lower) for r in inner.readings))
         case FirstOf():
             return _first_of(chart, source, bar)
+
+
+def _bounding(reading: Reading, *, lower: bool) -> Reading:
+    """All that an amount may be of which this one is only a bound."""
+    interval = reading.interval
+    if interval is None:
+        return reading
+    one_sided = replace(interval, high=None, high_open=False) if lower else replace(interval, low=None, low_open=False)
+    return replace(reading, interval=one_sided, vague=Reason.PROXY)
 
 
 _Bar = tuple[Relation, Threshold | TimesUpperLimit]
@@ -245,7 +246,7 @@ def _first_of(chart: Chart, source: FirstOf, bar: _Bar | None) -> Estimate:
         tried.append(estimate)
         if not estimate.readings:
             continue
-        if isinstance(alternative, Bound) and not _bound_decides(chart, alternative, estimate, bar):
+        if isinstance(alternative, Bound) and not _bound_decides(chart, estimate, bar):
             continue
         return _with_doubts_of(estimate, tried)
     best = next((e for e in tried if e.readings), None) or min(
@@ -260,16 +261,13 @@ def _with_doubts_of(estimate: Estimate, tried: Sequence[Estimate]) -> Estimate:
     return replace(estimate, edges=edges, flags=flags, gap=next((e.gap for e in tried if e.gap), None))
 
 
-def _bound_decides(chart: Chart, bound: Bound, estimate: Estimate, bar: _Bar | None) -> bool:
+def _bound_decides(chart: Chart, estimate: Estimate, bar: _Bar | None) -> bool:
     if bar is None or not isinstance(bar[1], Threshold):
         return False
     relation, threshold = bar[0], bar[1]
     for reading in estimate.readings:
         height = limit(threshold.number, threshold.unit, chart.vocabulary.analytes[reading.analyte])
-        if reading.interval is None or height is None:
-            return False
-        truth = reading.interval.compare(relation, height)
-        if truth is not (Truth.TRUE if bound.lower else Truth.FALSE):
+        if reading.interval is None or height is None or reading.interval.compare(relation, height) is Truth.UNKNOWN:
             return False
     return True
 
@@ -555,7 +553,7 @@ def _input(chart: Chart, amounts: Amounts, row: dict[str, Reading]) -> Estimate:
 def _derived_together(chart: Chart, source: Derived) -> Estimate:
     """Inputs of one specimen, or of one point in time; the newest such set counts."""
     latest = [(name, amounts) for name, amounts in source.inputs if isinstance(amounts, Latest)]
-    tables = [(name, _readings(chart, amounts.select, amounts.analyte)) for name, amounts in latest]
+    tables = [(name, _latest_readings(chart, amounts)) for name, amounts in latest]
     first_name, (first_readings, pending) = tables[0]
     rows: list[dict[str, Reading]] = []
     for reading in first_readings:

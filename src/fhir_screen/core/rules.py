@@ -401,6 +401,21 @@ class Stable:
 
 
 @dataclass(frozen=True, slots=True)
+class Several:
+    """Whether two of these facts surely tell of two things, one of them at least placed by ``timing``.
+
+    They do where their codes lie in different ones of the concepts ``told_apart_by`` (two sites), or where they began
+    more than ``begun_apart`` from each other. Facts without a date of their own are not told apart by it.
+    """
+
+    select: Selector
+    timing: Timing = Ever()
+    told_apart_by: frozenset[str] = frozenset()
+    begun_apart: Length | None = None
+    what: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Age:
     """Completed years at an anchor."""
 
@@ -557,7 +572,7 @@ class Constant:
 
 
 Rule = (
-    Has | Says | Measure | Result | DailyDose | Then | Stable | Age | Sex | InstanceIs | InstanceState
+    Has | Says | Measure | Result | DailyDose | Then | Stable | Several | Age | Sex | InstanceIs | InstanceState
     | All | Any | Not | AtLeast | Agree | Decide | Unless | AppliesWhen | Coded | Judged | Flagged | Review | Doubt
     | AtomRef | Ask | Constant
 )  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 from fhir_screen.core.quantities import Interval, Quantity
@@ -90,6 +90,8 @@ class Analyte:
     less_than: str = ""
     """The concept that has to be greater in the same resource (a diastolic pressure lies below its systolic one)."""
     more_than: str = ""
+    spelled: Mapping[str, str] = field(default_factory=dict)
+    """Texts, case and all, that mean a unit here and another one elsewhere: cells in "G/l" are Giga, not grams."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,7 @@ class Amount:
 
 def amount(quantity: Quantity, analyte: Analyte, table: UnitTable) -> Amount:
     """Converts exactly; an unknown unit, or a number that cannot be, gives a reason instead of a guess."""
-    ucum = table.ucum(quantity)
+    ucum = _spelled(quantity, analyte) or table.ucum(quantity)
     factor = analyte.factors.get(ucum) if ucum is not None else None
     if factor is None or ucum is None:
         return Amount(None, Reason.UNIT_UNMAPPABLE)
@@ -117,6 +119,11 @@ def amount(quantity: Quantity, analyte: Analyte, table: UnitTable) -> Amount:
     if not _plausible(interval, analyte):
         return Amount(None, Reason.UNIT_SUSPECT)
     return Amount(interval, molar=factor.molar, rescaled=factor.at_most is not None)
+
+
+def _spelled(quantity: Quantity, analyte: Analyte) -> str | None:
+    texts = (quantity.unit_code, quantity.unit_text)
+    return next((analyte.spelled[text.strip()] for text in texts if text and text.strip() in analyte.spelled), None)
 
 
 def limit(number: Fraction, unit: str, analyte: Analyte) -> Fraction | None:

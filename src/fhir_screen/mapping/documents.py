@@ -74,6 +74,8 @@ class AnalyteDoc(Doc):
     prefixes: Names = ()
     less_than: str = ""
     more_than: str = ""
+    spelled: dict[str, Names] = {}
+    """Texts that mean another unit here than elsewhere, case and all."""
 
 
 class AnalytesDoc(Doc):
@@ -383,6 +385,15 @@ class StableDoc(Doc):
     for_: str = Field(alias="for")
     before: str = "screening_date"
     what: str = ""
+
+
+class SeveralDoc(SelectorDoc):
+    """Whether two of these facts tell of two things."""
+
+    when: When = "ever"
+    told_apart_by: Names = ()
+    begun_apart: str = ""
+    what: str
 
 
 class AgeDoc(Doc):

@@ -241,7 +241,16 @@ def during(scope: Scope, when: docs.WhenDoc) -> core.During:
         raise scope.error("say one of within, overlaps, ended_within, lasting, over_for", "e.g. {within: 5 years, before: screening_date}")
     touch, text = next(iter(given.items()))
     unset = {"as-of": core.Unset.AS_OF, "wash-out": core.Unset.WASH_OUT, "unknown": core.Unset.UNKNOWN}[when.if_unset]
-    return core.During(length(scope, text), _anchor(scope.at("before"), when.before), touch, unset, when.dated_by, when.goes_on == "yes")
+    whole, anchor = _window_length(scope, text), _anchor(scope.at("before"), when.before)
+    return core.During(whole, anchor, touch, unset, when.dated_by, when.goes_on == "yes")
+
+
+def _window_length(scope: Scope, text: str) -> Length:
+    """The length of a window, less its earliest day where the trial leaves that outside (rule R8, `window_bound`)."""
+    whole = length(scope, text)
+    if scope.parameters.get("window_bound", "inclusive") == "inclusive":
+        return whole
+    return replace(whole, days=whole.days - 1)
 
 
 def _anchor(scope: Scope, name: str) -> str:
@@ -549,6 +558,15 @@ def _stable(scope: Scope, body: Any) -> core.Rule:
     return _judged(scope, core.Stable(select, good, bad, length(scope, doc.for_), _anchor(scope.at("before"), doc.before), doc.what))
 
 
+def _several(scope: Scope, body: Any) -> core.Rule:
+    doc = _doc(docs.SeveralDoc, scope, body)
+    if bool(doc.told_apart_by) is bool(doc.begun_apart):
+        raise scope.error("what tells these facts apart is not said", "say one of `told_apart_by:` and `begun_apart:`")
+    apart = length(scope.at("begun_apart"), doc.begun_apart) if doc.begun_apart else None
+    by = concepts(scope.at("told_apart_by"), doc.told_apart_by)
+    return _judged(scope, core.Several(selector(scope, doc), timing(scope, doc.when), by, apart, doc.what))
+
+
 def _age(scope: Scope, body: Any) -> core.Rule:
     doc = _doc(docs.AgeDoc, scope, body)
     relation, number, unit = comparison(scope, doc.needed)
@@ -682,6 +700,7 @@ VERBS: Mapping[str, Callable[[Scope, Any], core.Rule]] = {
     "daily_dose": _daily_dose,
     "then": _then,
     "stable": _stable,
+    "several": _several,
     "age": _age,
     "sex": _sex,
     "instance_is": _instance_is,

@@ -40,6 +40,7 @@ VERBS: Final[Mapping[str, type[BaseModel] | Schema]] = {
     "daily_dose": docs.DailyDoseDoc,
     "then": docs.ThenDoc,
     "stable": docs.StableDoc,
+    "several": docs.SeveralDoc,
     "age": docs.AgeDoc,
     "sex": {"enum": ["male", "female"]},
     "instance_is": docs.InstanceDoc,

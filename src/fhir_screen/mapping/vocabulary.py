@@ -254,6 +254,7 @@ def _analyte(document: Document, doc: AnalytesDoc, name: str, entry: AnalyteDoc)
         name, unit, factors, plausible, frozenset(entry.whole or base.whole),
         tuple(entry.prefixes or base.prefixes), _fraction(document, steps_of, steps) if steps_of else None,
         entry.less_than, entry.more_than,
+        {text: unit for unit, texts in (entry.spelled or base.spelled).items() for text in texts},
     )  # fmt: skip
 
 
