@@ -143,3 +143,10 @@ def test_where_a_gap_meets_a_doubt_the_first_reason_is_told(gap: Reason, doubt: 
     looked_at = core.Chart(record, TODAY, TODAY, {}, study().terms.vocabulary)
     answer = core.with_gap(looked_at, frozenset({"Condition"}), unknown(doubt, "a doubt"))
     assert (text_of(answer.truth), answer.reason) == ("unknown", reason)
+
+
+def test_of_several_gaps_what_is_missing_is_told_before_what_is_masked() -> None:
+    gaps = (Gap("Condition", Reason.MASKED), Gap("Condition", Reason.INCOMPLETE_FETCH), Gap("Procedure", Reason.MASKED))
+    record = PatientRecord.of("p", Person(), (), gaps)
+    found = [record.gap(frozenset({kind})) for kind in ("Condition", "Procedure", "Observation")]
+    assert [gap and gap.reason for gap in found] == [Reason.INCOMPLETE_FETCH, Reason.MASKED, None]
