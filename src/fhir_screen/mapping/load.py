@@ -16,7 +16,9 @@ from fhir_screen.core.decision import AtomClass, ClosedStudies, Role, TrialIdent
 from fhir_screen.core.trials import Atom, Criterion, Trial
 from fhir_screen.errors import MappingError, UsageError
 from fhir_screen.mapping.documents import AnchorsDoc, AtomDoc, CriterionDoc, LibraryDoc, SiteDoc, TrialDoc
-from fhir_screen.mapping.rules import ANCHORS, Scope, Shared, compile_rule
+from fhir_screen.mapping.rules import compile_rule
+from fhir_screen.mapping.scope import Scope, Shared
+from fhir_screen.mapping.selectors import ANCHORS
 from fhir_screen.mapping.shapes import ResourceShape, Shapes
 from fhir_screen.mapping.shaping import compile_shapes
 from fhir_screen.mapping.validation import validated

@@ -1,0 +1,147 @@
+"""Compiles which facts count and when: selectors, windows, anchors and lengths; every name is checked here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import replace
+
+from fhir_screen.core import rules as core
+from fhir_screen.core.dates import Length
+from fhir_screen.core.truth import Truth
+from fhir_screen.core.words import Words
+from fhir_screen.mapping import documents as docs
+from fhir_screen.mapping.scope import Scope
+from fhir_screen.mapping.yamlfile import Steps, did_you_mean
+
+ANCHORS = frozenset(
+    {"as_of", "screening_date", "consent_date", "enrolment_date", "planned_tissue_collection_date", "planned_infusion_date"}
+)  # fmt: skip
+
+
+_LENGTH = re.compile(r"(\d+)\s+(day|week|month|year)s?")
+
+
+def selector(scope: Scope, doc: docs.SelectorDoc) -> core.Selector:
+    find = concepts(scope.at("find"), doc.find)
+    review = concepts(scope.at("review"), doc.review)
+    kinds = frozenset(doc.in_) or frozenset[str]().union(*(scope.terms.found_in[c] for c in find | review))
+    if not kinds:
+        raise scope.error("what to find, and in which resource types, is not said", "add `find:` or `in:`")
+    _check_shapes(scope, doc, kinds)
+    where = tuple(
+        core.Where(facet, concepts(scope.at("where", facet), w.is_), truth_of(w.missing), truth_of(w.otherwise), truth_of(w.matched),
+                   concepts(scope.at("where", facet, "doubtful"), w.doubtful), words_of(scope.at("where", facet), w.words),
+                   concepts(scope.at("where", facet, "against"), w.against))
+        for facet, w in doc.where.items()
+    )
+    links = tuple(
+        core.Link(role, concepts(scope.at("linked", role), link.to), truth_of(link.missing)) for role, link in doc.linked.items()
+    )
+    return core.Selector(
+        kinds, find, concepts(scope.at("minus"), doc.minus), review, concepts(scope.at("never"), doc.never),
+        words_of(scope, doc.words), where, links, doc.not_linked or None, concepts(scope.at("valued"), doc.valued),
+        truth_of(doc.unvalued), frozenset(doc.states), frozenset(doc.doubtful_states), doc.doubt_flag, doc.ended == "recorded",
+        doc.other_study == "yes",
+    )  # fmt: skip
+
+
+def _check_shapes(scope: Scope, doc: docs.SelectorDoc, kinds: frozenset[str]) -> None:
+    """The types, facets and links that a rule names are those of `resources.yaml`."""
+    for kind in doc.in_:
+        if kind not in scope.shapes:
+            raise scope.at("in").error(f"unknown resource type {kind!r}", did_you_mean(kind, scope.shapes))
+    shapes = [scope.shapes[kind] for kind in kinds if kind in scope.shapes]
+    facets = {name for s in shapes for name in (*s.facets, *(s.components.facets if s.components else ()))}
+    links = {name for s in shapes for name in s.links}
+    named: list[tuple[str, Steps, str, set[str]]] = [("facet", ("where", name), name, facets) for name in doc.where]
+    named += [("link", ("linked", name), name, links) for name in doc.linked]
+    named += [("link", ("not_linked",), doc.not_linked, links)] if doc.not_linked else []
+    for what, steps, name, known in named:
+        if name not in known:
+            remedy = did_you_mean(name, known) or f"known here: {', '.join(sorted(known))}"
+            raise scope.at(*steps).error(f"no resource type here has a {what} {name!r}", remedy)
+
+
+def words_of(scope: Scope, name: str) -> Words | None:
+    if not name or name == "none":
+        return None
+    if name not in scope.terms.words:
+        raise scope.at("words").error(f"unknown list of words {name!r}", did_you_mean(name, scope.terms.words))
+    return scope.terms.words[name]
+
+
+def concepts(scope: Scope, names: Iterable[str]) -> frozenset[str]:
+    known = scope.terms.found_in
+    for number, name in enumerate(names):
+        if name not in known:
+            here = next((scope.at(s) for s in (number, name) if (*scope.steps, s) in scope.document.lines), scope)
+            raise here.error(f"unknown concept {name!r}", did_you_mean(name, known))
+    return frozenset(names)
+
+
+def truth_of(said: str) -> Truth:
+    return {"yes": Truth.TRUE, "no": Truth.FALSE, "true": Truth.TRUE, "false": Truth.FALSE}.get(said, Truth.UNKNOWN)
+
+
+def timing(scope: Scope, when: docs.When) -> core.Timing:
+    match when:
+        case "ever":
+            return core.Ever()
+        case "now":
+            return core.Now()
+        case "since-instance":
+            return core.Since()
+        case _:
+            return _window(scope.at("when"), when)
+
+
+def _window(scope: Scope, when: docs.WhenDoc) -> core.Timing:
+    if when.lasting:
+        return core.Now(length(scope.at("lasting"), when.lasting))
+    if when.over_for or (when.not_before and not (when.within or when.overlaps or when.ended_within)):
+        since = selector(scope.at("not_before"), when.not_before) if when.not_before else None
+        over = length(scope.at("over_for"), when.over_for) if when.over_for else None
+        return core.Until(over, anchor_of(scope.at("before"), when.before), since)
+    return during(scope, when)
+
+
+def during(scope: Scope, when: docs.WhenDoc) -> core.During:
+    given = {t: text for t, text in zip(core.Touch, (when.within, when.overlaps, when.ended_within), strict=True) if text}
+    if len(given) != 1:
+        raise scope.error("say one of within, overlaps, ended_within, lasting, over_for", "e.g. {within: 5 years, before: screening_date}")
+    touch, text = next(iter(given.items()))
+    unset = {"as-of": core.Unset.AS_OF, "wash-out": core.Unset.WASH_OUT, "unknown": core.Unset.UNKNOWN}[when.if_unset]
+    whole, anchor = _window_length(scope, text), anchor_of(scope.at("before"), when.before)
+    return core.During(whole, anchor, touch, unset, when.dated_by, when.goes_on == "yes")
+
+
+def _window_length(scope: Scope, text: str) -> Length:
+    """The length of a window, less its earliest day where the trial leaves that outside (rule R8, `window_bound`)."""
+    whole = length(scope, text)
+    if scope.parameters.get("window_bound", "inclusive") == "inclusive":
+        return whole
+    return replace(whole, days=whole.days - 1)
+
+
+def anchor_of(scope: Scope, name: str) -> str:
+    if name not in ANCHORS:
+        raise scope.error(f"unknown anchor {name!r}", did_you_mean(name, ANCHORS) or f"anchors: {', '.join(sorted(ANCHORS))}")
+    return name
+
+
+def length(scope: Scope, text: str) -> Length:
+    """"28 days", "3 weeks", "6 months", "1 year" (rule R8)."""
+    match = _LENGTH.fullmatch(text.strip())
+    if not match:
+        raise scope.error(f"{text!r} is not a length of time", "write e.g. 28 days, 3 weeks, 6 months or 1 year")
+    number = int(match.group(1))
+    match match.group(2):
+        case "day":
+            return Length(days=number)
+        case "week":
+            return Length(days=7 * number)
+        case "month":
+            return Length(months=number)
+        case _:
+            return Length(months=12 * number)
