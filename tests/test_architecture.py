@@ -19,8 +19,8 @@ COMMANDS = {path for path in MODULES if path.startswith("cli/")}
 """The modules that talk to people."""
 
 DOORS = {
-    "requests": {"fhir/server.py"},
-    "urllib3": {"fhir/server.py"},
+    "requests": {"fhir/connection.py"},
+    "urllib3": {"fhir/connection.py", "fhir/address.py"},
     "yaml": {"mapping/yamlfile.py"},
     "jsonpath_ng": {"mapping/paths.py"},
     "fhir": {"fhir/writer.py", "fhir/valuesets.py"},

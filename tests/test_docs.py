@@ -278,7 +278,7 @@ def test_the_table_of_modules_is_that_of_the_source_tree() -> None:
 @pytest.mark.parametrize(
     ("package", "door"),
     [
-        ("requests", "fhir/server"),
+        ("requests", "fhir/connection"),
         ("yaml", "mapping/yamlfile"),
         ("jsonpath_ng", "mapping/paths"),
         ("fhir.resources", "fhir/writer"),

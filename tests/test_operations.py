@@ -16,9 +16,9 @@ from werkzeug import Request, Response
 
 from commands import Ended, fhir_screen
 from fake_fhir import Asked, FakeFhir, fhir_json, outcome
+from fhir_screen.fhir.connection import Access
 from fhir_screen.fhir.identity import RETRACTED_EXTENSION, extension_value
 from fhir_screen.fhir.preflight import Mark, examine
-from fhir_screen.fhir.server import Access
 from tiny import DAY, chart, mappings
 from versioned_fhir import VersionedFhir
 

@@ -14,10 +14,11 @@ from werkzeug import Response
 from fake_fhir import Asked, FakeFhir, fhir_json, outcome, searchset
 from fhir_screen.core.gaps import Gap
 from fhir_screen.errors import NoInputError, PreflightError, SafetyStop, TemporaryError, UsageError
+from fhir_screen.fhir.connection import Access, Limits
 from fhir_screen.fhir.pull import ByCodes, ByGroup, ByPatients, Everyone, Progress, patient_of, pull
 from fhir_screen.fhir.raw import Damage, RawPatient
 from fhir_screen.fhir.search import Capabilities, Offer, Search, Unavailable, plan, population
-from fhir_screen.fhir.server import Access, FhirServer, Limits
+from fhir_screen.fhir.server import FhirServer
 
 ICD = "http://hl7.org/fhir/sid/icd-10"
 KINDS = ("Condition", "Observation", "Procedure", "MedicationRequest", "ResearchSubject")

@@ -20,17 +20,9 @@ from werkzeug import Request, Response
 
 from fake_fhir import Asked, FakeFhir, fhir_json, outcome, searchset
 from fhir_screen.errors import PreflightError, TemporaryError, UsageError
+from fhir_screen.fhir.connection import Access, Limits
 from fhir_screen.fhir.raw import Found
-from fhir_screen.fhir.server import (
-    Access,
-    Conflict,
-    FhirServer,
-    Included,
-    Limits,
-    Rejected,
-    SearchFailed,
-    UnknownOutcome,
-)
+from fhir_screen.fhir.server import Conflict, FhirServer, Included, Rejected, SearchFailed, UnknownOutcome
 from torn_server import (
     Act,
     TornServer,

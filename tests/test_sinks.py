@@ -27,7 +27,8 @@ from decisions import (
 from fake_fhir import fhir_json, outcome
 from fhir_screen.core.decision import ClosedStudies, Decision, ObservationAction, SubjectAction
 from fhir_screen.errors import UsageError
-from fhir_screen.fhir.server import Access, FhirServer
+from fhir_screen.fhir.connection import Access
+from fhir_screen.fhir.server import FhirServer
 from fhir_screen.fhir.sinks import (
     FolderSink,
     Outcome,

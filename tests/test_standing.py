@@ -10,8 +10,9 @@ from pytest_httpserver import HTTPServer
 
 from decisions import ALPHA, BETA, FIRST_NIGHT, likely, refused, review
 from fhir_screen.core.decision import ClosedStudies, Decision, Standing, SubjectStanding, action
+from fhir_screen.fhir.connection import Access
 from fhir_screen.fhir.identity import study_identity, subject_identity
-from fhir_screen.fhir.server import Access, FhirServer, SearchFailed
+from fhir_screen.fhir.server import FhirServer, SearchFailed
 from fhir_screen.fhir.standing import DuplicateIdentity, Ground, Held, held, survey, tail
 from fhir_screen.fhir.writer import Part, entries
 from versioned_fhir import VersionedFhir

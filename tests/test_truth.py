@@ -29,8 +29,8 @@ from fhir_screen.core.dates import (
 )
 from fhir_screen.core.evaluating import agree, at_least
 from fhir_screen.core.formulas import compute
-from fhir_screen.core.ranges import age_between
 from fhir_screen.core.quantities import Interval, Quantity, Relation, compared, interval_text, irrational, number_text
+from fhir_screen.core.ranges import age_between
 from fhir_screen.core.rules import Apply, BySex, Formula, Input, Number, Operation
 from fhir_screen.core.truth import Reason, Truth, all_true, any_true, first_reason, negated, text_of
 from fhir_screen.core.units import UnitTable, folded

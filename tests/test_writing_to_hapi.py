@@ -16,8 +16,9 @@ import pytest
 
 from decisions import ALPHA, BETA, FIRST_NIGHT, SECOND_NIGHT, THIRD_NIGHT, likely, refused, review
 from fhir_screen.core.decision import Decision, Standing, SubjectStanding, action
+from fhir_screen.fhir.connection import Access
 from fhir_screen.fhir.identity import device_identity, result_identity, study_identity, subject_identity
-from fhir_screen.fhir.server import Access, Conflict, FhirServer, Rejected
+from fhir_screen.fhir.server import Conflict, FhirServer, Rejected
 from fhir_screen.fhir.sinks import Outcome, PlanSink, ServerSink, Trouble
 from fhir_screen.fhir.standing import Ground, Held
 from fhir_screen.fhir.writer import EvidenceLinks, Part, Signature, entries, transaction

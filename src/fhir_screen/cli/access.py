@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from urllib.parse import urlsplit
 
-from fhir_screen.fhir.server import Access
+from fhir_screen.fhir.connection import Access
 from fhir_screen.settings import Settings
 
 

@@ -10,9 +10,10 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from fhir_screen.errors import FhirScreenError, PreflightError
+from fhir_screen.fhir.connection import Access
 from fhir_screen.fhir.identity import HOME, MANAGED, TAG_SYSTEM
 from fhir_screen.fhir.search import Capabilities
-from fhir_screen.fhir.server import Access, FhirServer, SearchFailed
+from fhir_screen.fhir.server import FhirServer, SearchFailed
 
 WRITTEN: Final = ("Device", "ResearchStudy", "Observation", "Provenance", "ResearchSubject")
 """What a night writes, in the order in which a transaction refers to it."""
