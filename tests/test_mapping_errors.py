@@ -87,7 +87,7 @@ def test_a_file_that_is_missing_is_named(mappings: Path) -> None:
     [
         (b"\xff\xfe\x00", "is not UTF-8"),
         (b"", "key 'units' is missing"),
-        (b"- a\n", "should be a valid dictionary"),
+        (b"- a\n", "should be `key: value` lines"),
         (b"units: {mg: []}\n---\nunits: {}\n", "is not YAML"),
         (b"units: {[a]: []}\n", "a key has to be a word"),
         (b"units: " + b"[" * 70 + b"]" * 70, "nested too deeply"),

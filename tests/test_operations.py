@@ -159,7 +159,7 @@ def test_a_warning_names_what_is_lost_and_leaves_one(fake: FakeFhir, doctor: Cal
     fake.faults = [strict, offering(fake, "read", "search-type", "create", "update")]
     ended = doctor()
     assert ended.code == 1
-    assert "warning  read Procedure   the server does not offer it\n" in ended.out
+    assert "warning  read Procedure                the server does not offer it\n" in ended.out
     assert "try: criteria that need it stay unknown (incomplete-fetch)\n" in ended.out
 
 

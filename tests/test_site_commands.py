@@ -120,8 +120,8 @@ def test_an_overlay_that_is_pasted_and_corrected_is_used_by_the_next_run(
     before = answers(source, tiny, "--site", overlay)
     assert [before[p] for p in ("p1", "p2", "p3")] == [("unknown", "no-data"), ("unknown", "no-data"), ("true", None)]
     text = overlay.read_text("utf-8")
-    text = re.sub(r"# (- \{.*\"HB\".*)concept: NAME-IT", r"\1concept: hemoglobin", text)
-    text = re.sub(r"# NAME-IT: (\[\"gram)", r"g/dL: \1", text)
+    text = re.sub(r"#(- \{.*\"HB\".*)concept: NAME-IT", r"\1concept: hemoglobin", text)
+    text = re.sub(r"#NAME-IT: (\[\"gram)", r"g/dL: \1", text)
     overlay.write_text(text, "utf-8")
     after = answers(source, tiny, "--site", overlay)
     assert [after[p] for p in ("p1", "p2", "p3")] == [("true", None), ("false", None), ("true", None)]
@@ -133,7 +133,7 @@ def test_an_overlay_that_is_pasted_and_corrected_is_used_by_the_next_run(
 def test_a_line_that_nobody_corrected_is_told_with_its_place(source: Path, tiny: Path, tmp_path: Path) -> None:
     overlay = tmp_path / "overlay.yaml"
     text = fhir_screen("codes", source, "--mappings", tiny).stdout
-    overlay.write_text(re.sub(r"# (- \{.*\"HB\")", r"\1", text), "utf-8")
+    overlay.write_text(re.sub(r"#(- \{.*\"HB\")", r"\1", text), "utf-8")
     done = fhir_screen("check", "--mappings", tiny, "--site", overlay)
     assert done.returncode == 2
     assert re.search(r"overlay\.yaml:\d+, codes\[0\]\.concept: unknown concept 'NAME-IT'", done.stderr)

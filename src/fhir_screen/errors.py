@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class FhirScreenError(Exception):
     """What went wrong, where, and what to do about it, in words for the person who can mend it."""
@@ -25,6 +27,17 @@ class UsageError(FhirScreenError):
 
 class MappingError(FhirScreenError):
     """A mistake in a mapping, site or anchors file; ``where`` is file:line and the path inside the document."""
+
+
+class Mistakes(MappingError):
+    """Several mistakes, all told at once."""
+
+    def __init__(self, found: Sequence[MappingError]) -> None:
+        super().__init__(found[0].what, where=found[0].where, remedy=found[0].remedy)
+        self.found = tuple(found)
+
+    def __str__(self) -> str:
+        return "\nerror: ".join(MappingError.__str__(one) for one in self.found) + f"\n{len(self.found)} mistakes"
 
 
 class NoInputError(FhirScreenError):

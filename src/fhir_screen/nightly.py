@@ -49,7 +49,9 @@ class Request:
         return self.as_of or self.today(str(study.zone(trial)))
 
 
-def charts_of_files(source: Path, request: Request, told: Told) -> Iterator[RawPatient]:
+def charts_of_files(
+    source: Path, request: Request, told: Told, on_progress: Callable[[Progress], None] = ignore
+) -> Iterator[RawPatient]:
     """The patients of a folder or file, in the order of their ids; what could not be read goes to ``told``."""
     patients, damage = assemble(read_files(source))
     for one in damage:
@@ -61,7 +63,10 @@ def charts_of_files(source: Path, request: Request, told: Told) -> Iterator[RawP
             raise _nobody(missing, str(source))
         for own_id in missing:
             told(Damage(f"Patient/{own_id}: not in this source", kind="Patient", patient=own_id))
-    yield from patients[: request.limit]
+    patients = patients[: request.limit]
+    for done, raw in enumerate(patients):
+        on_progress(Progress(patients_done=done, patients_total=len(patients)))
+        yield raw
 
 
 def charts_of_server(

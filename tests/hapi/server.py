@@ -340,6 +340,9 @@ def main() -> None:
         with _process(asked.fhir, asked.forbidden, asked.load, asked.port, asked.page_max) as (base_url, process):
             sys.stdout.write(f"{base_url}\n")
             sys.stdout.flush()
+            sys.stderr.write("Ctrl-C ends the server, and all that it holds.\n")
+            if asked.load:
+                sys.stderr.write(f"try: fhir-screen screen {base_url} --as-of 2025-11-15 --format table\n")
             sys.exit(f"HAPI {asked.fhir} at {base_url} ended by itself with code {process.wait()}: see {TARGET}")
     except HapiError as error:
         sys.exit(str(error))

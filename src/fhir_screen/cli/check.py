@@ -40,4 +40,8 @@ def check(as_json: bool, **given: Any) -> None:  # noqa: FBT001
         return
     for trial in trials:
         click.echo(f"{trial['trial']} version {trial['version']}: {trial['criteria']} criteria, {trial['atoms']} atoms")
+    if chosen.site is not None:
+        click.echo(
+            f"site {study.site.id!r}: {study.terms.local_codes} codes and {study.terms.local_units} spellings of units of its own"
+        )
     click.echo(f"{concepts} concepts, {codes} codes, {len(study.shapes.resources)} resource types: no mistakes found")

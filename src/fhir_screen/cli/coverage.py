@@ -42,7 +42,6 @@ def coverage(source: str, show_all: bool, as_json: bool, page: Path | None, outp
         found = counting.coverage(_counted(read, wanted, days), job.study.trials)
     if page is not None:
         emit(coverage_html.render(found, ", ".join(sorted(days))), page)
-        say(f"written: {page}")
     if as_json:
         emit([json.dumps(counting.as_json(found)) + "\n"], output)
     else:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import click
@@ -12,7 +11,7 @@ import click
 from fhir_screen.cli.exits import leave
 from fhir_screen.cli.options import job_of, lang_option, trial_options
 from fhir_screen.cli.output import emit, say
-from fhir_screen.cli.patients import Heard, screened
+from fhir_screen.cli.patients import SAMPLES, Heard, of_population, packaged_samples, screened
 from fhir_screen.cli.printing import printed
 from fhir_screen.cli.run import sink, written
 from fhir_screen.core.decision import Decision
@@ -35,15 +34,15 @@ def demo(write_to: str | None, as_json: bool, lang: str, **given: Any) -> None: 
     \b
     Example:  fhir-screen demo
     """
-    job, heard, samples = job_of({**given, "as_of": _DEMO_DAY}), Heard(), packaged_samples()
-    with screened(str(samples), job, heard) as patients:
+    job, heard = job_of({**given, "as_of": _DEMO_DAY}), Heard()
+    with screened(str(packaged_samples()), job, heard) as patients:
         done = list(patients)
-    found = [decision for one in done for decision in one.decisions if candidates_only(decision.population)]
+    found = list(of_population(done, heard, candidates_only))
     emit(printed(found, "ndjson" if as_json else "table", LANGUAGES[lang]))
     if write_to:
         _written(done, replace(job.chosen, server=None, write_to=write_to), job.study)
     if not as_json:
-        _point_onward(found, samples)
+        _point_onward(found)
     leave(heard.told())
 
 
@@ -55,13 +54,9 @@ def _written(done: Iterable[Screened], chosen: Settings, study: Study) -> None:
     say(f"{so_far.outcome.created} decisions new and {so_far.outcome.unchanged} as they stood in {chosen.write_to}")
 
 
-def _point_onward(found: Sequence[Decision], samples: Path) -> None:
+def _point_onward(found: Sequence[Decision]) -> None:
     first = found[0].patient.removeprefix("Patient/") if found else "ID"
-    say(f"These are the sample patients of {samples}, as of {_DEMO_DAY}. To see why, and to go on:")
-    say(f"  fhir-screen explain {first} --source {samples} --as-of {_DEMO_DAY}")
+    say(f"These are the sample patients, as of {_DEMO_DAY}; they lie in {packaged_samples()}.")
+    say("To see why, and to go on:")
+    say(f"  fhir-screen explain {first} --source {SAMPLES} --as-of {_DEMO_DAY}")
     say("  fhir-screen screen https://fhir.hospital.example/r4 --limit 10")
-
-
-def packaged_samples() -> Path:
-    inside = Path(__file__).parents[1] / "sample_bundles"
-    return inside if inside.is_dir() else Path(__file__).parents[3] / "sample_bundles"

@@ -22,6 +22,8 @@ from fhir_screen.fhir.preflight import Check, Mark, Probe, examine, examine_dest
 from fhir_screen.nightly import is_server
 from fhir_screen.settings import Settings, state_folder
 
+_MARK: Final = 8
+_NAME: Final = len("read MedicationAdministration")
 LEAST_SPACE: Final = 200 << 20
 """Bytes that should be free where a night leaves its record or its Bundles."""
 
@@ -55,8 +57,8 @@ def doctor(url: str | None, probe_write: bool, as_json: bool, **given: Any) -> N
 
 
 def _line(check: Check) -> str:
-    remedy = f"\n{'':26}try: {check.remedy}" if check.remedy else ""
-    return f"{check.mark.value:<8} {check.name:<16} {check.found}{remedy}\n"
+    remedy = f"\n{'':{_MARK + _NAME + 2}}try: {check.remedy}" if check.remedy else ""
+    return f"{check.mark.value:<{_MARK}} {check.name:<{_NAME}} {check.found}{remedy}\n"
 
 
 def _checks(chosen: Settings, want: Asked, *, probe_write: bool) -> Iterator[Check]:

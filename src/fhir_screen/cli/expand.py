@@ -53,7 +53,7 @@ def expand(server_url: str, systems: tuple[str, ...], output: Path | None, **giv
     day = today("UTC").isoformat()
     path = output or Path(f"descendants-{day}.yaml")
     emit([as_overlay(found, server_url, day)], path)
-    say(f"{_codes(found)} codes of {len({one.concept for one in found})} sets written: {path}")
+    say(f"{_codes(found)} codes of {len({one.concept for one in found})} sets")
     say(f"use it: write `include: [{path.name}]` into the site file beside it, and give that with --site")
     leave(1 if expansion.refused else 0)
 

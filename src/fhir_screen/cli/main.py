@@ -21,6 +21,7 @@ COMMANDS: Final = {
     "init": "Write the files of a new site: settings, site file, timer.",
     "doctor": "Check all that a night needs, with a remedy for each fault.",
     "codes": "List codes and units that the mappings do not know, as an overlay to paste.",
+    "concepts": "List the concepts that a local code may be given.",
     "coverage": "Count for how many patients there is data, criterion by criterion.",
     "import-codes": "Turn a FHIR ConceptMap into a site overlay.",
     "expand": "Fetch descendants of the code sets from a terminology server.",

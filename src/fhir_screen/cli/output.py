@@ -26,6 +26,7 @@ def emit(parts: Iterable[str], output: Path | None = None) -> None:
         output.write_bytes("".join(parts).encode("utf-8"))
     else:
         _write_whole(parts, output)
+        say(f"written: {output}")
 
 
 def _write_whole(parts: Iterable[str], output: Path) -> None:

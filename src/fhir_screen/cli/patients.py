@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +11,9 @@ from fhir_screen.cli.access import access_of
 from fhir_screen.cli.options import Job, request_of, whose
 from fhir_screen.cli.output import say
 from fhir_screen.cli.progress import progress
+from fhir_screen.core.decision import Decision
 from fhir_screen.core.facts import PatientRecord
+from fhir_screen.core.truth import Truth
 from fhir_screen.errors import UsageError
 from fhir_screen.fhir.raw import Damage, RawPatient
 from fhir_screen.fhir.server import FhirServer
@@ -24,11 +26,15 @@ from fhir_screen.nightly import (
     screenings_with_records,
 )
 
+SAMPLES = "sample_bundles"
+"""The made-up patients that come with the program are a source of this name, wherever it is run."""
+
 
 @dataclass(slots=True)
 class Heard:
     """What went wrong so far: said on stderr once each, and counted for the exit code."""
 
+    read: int = 0
     unread: int = 0
     defects: int = 0
     said: set[str] = field(default_factory=set)
@@ -41,6 +47,7 @@ class Heard:
             say(f"{'not read' if one.counts else 'note'}: {one.what}")
 
     def screened(self, one: Screened) -> None:
+        self.read += 1
         if one.defect:
             self.defects += 1
             say(f"not screened: Patient/{one.patient}: {one.defect}")
@@ -65,13 +72,24 @@ def charts(source: str, job: Job, heard: Heard) -> Iterator[Iterator[RawPatient]
     if not is_server(source):
         if want.everyone or want.group:
             raise UsageError("--everyone and --group are for servers", where=source, remedy="--patient")
-        yield charts_of_files(Path(source), request, heard.damage)
+        with progress("read") as on_progress:
+            yield charts_of_files(_place(source), request, heard.damage, on_progress)
         return
     access = access_of(job.chosen, source)
     for words in access.warnings:
         say(f"warning: {words}")
     with FhirServer(access) as server, progress() as on_progress:
         yield charts_of_server(server, job.study, request, heard.damage, whose(want), on_progress)
+
+
+def _place(source: str) -> Path:
+    place = Path(source)
+    return packaged_samples() if source.rstrip("/") == SAMPLES and not place.exists() else place
+
+
+def packaged_samples() -> Path:
+    inside = Path(__file__).parents[1] / SAMPLES
+    return inside if inside.is_dir() else Path(__file__).parents[3] / SAMPLES
 
 
 @contextmanager
@@ -101,3 +119,16 @@ def _records(
         heard.screened(one)
         if record is not None:
             yield record, one
+
+
+def of_population(
+    done: Iterable[Screened], heard: Heard, wanted: Callable[[Truth], bool], remedy: str = ""
+) -> Iterator[Decision]:
+    """The decisions that a list shows; how many patients it leaves out, because no trial is theirs, is told at the end."""
+    left_out = 0
+    for one in done:
+        shown = [decision for decision in one.decisions if wanted(decision.population)]
+        left_out += not shown and not one.defect
+        yield from shown
+    if left_out:
+        say(f"not shown: {left_out} of {heard.read} patients, who do not have the disease of any of the trials{remedy}")

@@ -1,4 +1,4 @@
-"""How far a pull has come: a bar on a terminal, a line a minute in a log."""
+"""How far a pull or a folder has come: a bar on a terminal, a line a minute in a log."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from fhir_screen.fhir.pull import Progress
 
 
 @contextmanager
-def progress() -> Iterator[Callable[[Progress], None]]:
-    """A bar on a terminal, a line a minute in a log."""
+def progress(verb: str = "fetched") -> Iterator[Callable[[Progress], None]]:
+    """A bar on a terminal, a line a minute in a log; ``verb`` is what was done to the patients."""
     if not sys.stderr.isatty():
-        yield _a_line_a_minute()
+        yield _a_line_a_minute(verb)
         return
     with Bar(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("patients", total=None)
         yield lambda state: bar.update(task, completed=state.patients_done, total=state.patients_total)
 
 
-def _a_line_a_minute() -> Callable[[Progress], None]:
+def _a_line_a_minute(verb: str) -> Callable[[Progress], None]:
     next_line = time.monotonic() + 60
 
     def tell(state: Progress) -> None:
         nonlocal next_line
         if time.monotonic() >= next_line:
             next_line = time.monotonic() + 60
-            say(f"{state.patients_done} of {state.patients_total} patients fetched")
+            say(f"{state.patients_done} of {state.patients_total} patients {verb}")
 
     return tell

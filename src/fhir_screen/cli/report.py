@@ -9,7 +9,7 @@ import click
 
 from fhir_screen.cli.exits import leave
 from fhir_screen.cli.options import PATH, job_of, lang_option, source_options
-from fhir_screen.cli.output import emit, say
+from fhir_screen.cli.output import emit
 from fhir_screen.cli.patients import Heard, screened
 from fhir_screen.errors import UsageError
 from fhir_screen.nightly import candidates_only, everybody
@@ -39,5 +39,4 @@ def report(source: str, show_all: bool, page: Path, lang: str, **given: Any) -> 
     sheet = page.with_suffix(".csv")
     for parts, path in ((csv.render(found, words), sheet), (html.render(found, words), page)):
         emit(parts, path)
-        say(f"written: {path}")
     leave(heard.told())

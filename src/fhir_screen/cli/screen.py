@@ -18,7 +18,7 @@ from fhir_screen.cli.options import (
     trial_options,
 )
 from fhir_screen.cli.output import emit
-from fhir_screen.cli.patients import Heard, screened
+from fhir_screen.cli.patients import Heard, of_population, screened
 from fhir_screen.cli.printing import FORMS, default_form, printed
 from fhir_screen.nightly import candidates_only, everybody
 from fhir_screen.report.languages import LANGUAGES
@@ -35,7 +35,12 @@ from fhir_screen.report.languages import LANGUAGES
 @click.option("-o", "output", type=PATH, metavar="PATH", help="Output file. Default: stdout.")
 @lang_option
 def screen(
-    source: str, show_all: bool, form: str | None, output: Path | None, lang: str, **given: Any  # noqa: FBT001
+    source: str,
+    show_all: bool,  # noqa: FBT001
+    form: str | None,
+    output: Path | None,
+    lang: str,
+    **given: Any,
 ) -> None:
     """Screen SOURCE: a folder, a file, or the address of a FHIR server. Writes nothing to any server.
 
@@ -45,6 +50,6 @@ def screen(
     job, heard = job_of(given), Heard()
     wanted = everybody if show_all else candidates_only
     with screened(source, job, heard) as done:
-        found = (decision for one in done for decision in one.decisions if wanted(decision.population))
+        found = of_population(done, heard, wanted, " (--all shows them)")
         emit(printed(found, form or default_form(output), LANGUAGES[lang], output), output)
     leave(heard.told())

@@ -122,7 +122,7 @@ def _composed(answers: Sequence[Answer], combine: Callable[[Iterable[Truth | Non
 
 
 def joined(texts: Iterable[str]) -> str:
-    return "; ".join(dict.fromkeys(text for text in texts if text))
+    return "; ".join(dict.fromkeys(part for text in texts if text for part in text.split("; ")))
 
 
 def merged(answers: Iterable[Answer]) -> tuple[Evidence, ...]:

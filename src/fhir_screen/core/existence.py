@@ -158,7 +158,8 @@ def _told(finding: Finding) -> str:
     fact = finding.match.fact
     when = "undated" if fact.period is None else _when(fact.period)
     doubt = f" ({_DOUBT.get(finding.reason, str(finding.reason))})" if finding.reason else ""
-    return f"{name_of(fact)}, {when}{doubt}"
+    value = f": {fact.value.shown}" if fact.value is not None and fact.value.shown else ""
+    return f"{name_of(fact)}{value}, {when}{doubt}"
 
 
 def _when(period: Period) -> str:

@@ -120,7 +120,7 @@ def _derived(scope: Scope, name: str) -> core.Derived:
     for number, (key, amount) in enumerate(inputs):
         _check_mates(here.at("inputs", key), amount, list(doc.inputs)[:number])
     value = _formula(here.at("value"), doc.value, frozenset(doc.inputs))
-    return core.Derived(name, doc.unit, analyte, inputs, value, doc.together == "yes", EvidenceKind(doc.evidence))
+    return core.Derived(doc.label or name.replace("-", " "), doc.unit, analyte, inputs, value, doc.together == "yes", EvidenceKind(doc.evidence))
 
 
 def _check_mates(scope: Scope, amount: core.Amounts, before: Sequence[str]) -> None:
@@ -192,7 +192,7 @@ def label_of(scope: Scope, amount: core.Amounts) -> str:
         case core.MeanOf():
             return label_of(scope, amount.latest)
         case core.Derived():
-            return amount.name.replace("-", " ")
+            return amount.name
         case core.Bound():
             return label_of(scope, amount.source)
         case core.FirstOf():

@@ -134,7 +134,7 @@ def as_overlay(found: Imported, day: str) -> str:
         lines.append("  # The map does not say that these are the same. Take the # away from what a person confirms.")
     for row in found.open:
         more = ", on a condition" if row.conditional else ""
-        lines.append(f"  # - {_entry(row)}  # {row.said}{more}")
+        lines.append(f"  #- {_entry(row)}  # {row.said}{more}")
     return "\n".join(lines) + "\n"
 
 

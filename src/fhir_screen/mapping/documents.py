@@ -325,8 +325,9 @@ class MeanDoc(LatestDoc):
 
 
 class DerivationDoc(Doc):
-    """A derived value: named inputs, and a formula tree over them."""
+    """A derived value: named inputs, and a formula tree over them; ``label`` is what people call it."""
 
+    label: str = ""
     unit: str
     analyte: str = ""
     inputs: dict[str, Any]
@@ -550,7 +551,7 @@ class UpperLimitDoc(Doc):
 class SiteDoc(Doc):
     """What a hospital says about itself; ``include`` names further files with `codes` and `units` alone."""
 
-    site: str = "default"
+    site: str = Field(default="default", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     include: Names = ()
     time_zone: str = ""
     studies: Names = ()

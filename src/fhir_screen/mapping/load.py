@@ -15,7 +15,8 @@ from fhir_screen.core.dates import Span
 from fhir_screen.core.decision import AtomClass, ClosedStudies, Role, TrialIdentity
 from fhir_screen.core.trials import Atom, Criterion, Trial
 from fhir_screen.errors import MappingError, UsageError
-from fhir_screen.mapping.documents import AnchorsDoc, AtomDoc, CriterionDoc, LibraryDoc, SiteDoc, TrialDoc
+from fhir_screen.mapping.documents import AnchorsDoc, AtomDoc, CriterionDoc, LibraryDoc, ParameterDoc, SiteDoc, TrialDoc
+from fhir_screen.mapping.mistakes import Collected
 from fhir_screen.mapping.rules import compile_rule
 from fhir_screen.mapping.scope import Scope, Shared
 from fhir_screen.mapping.selectors import ANCHORS
@@ -92,25 +93,33 @@ def load(
     site = (site_document, site_doc) if site_document else None
     included = [] if site_document is None else [_included(site_document, name) for name in site_doc.include]
     concepts = [read_yaml(path) for path in _yaml(folder / "concepts")]
-    terms = compile_terms(
-        read_yaml(folder / "systems.yaml"), concepts,
-        read_yaml(folder / "analytes.yaml"), read_yaml(folder / "units.yaml"), read_yaml(folder / "words.yaml"), site,
-        included,
-    )  # fmt: skip
+    by_id = _by_id(folder)
+    mistakes = Collected()
+    with mistakes.part():
+        own = _site(site_document, site_doc)
+    if site is not None:
+        with mistakes.part():
+            _check_site(by_id, *site)
+    with mistakes.part():
+        terms = compile_terms(
+            read_yaml(folder / "systems.yaml"), concepts,
+            read_yaml(folder / "analytes.yaml"), read_yaml(folder / "units.yaml"), read_yaml(folder / "words.yaml"), site,
+            included,
+        )  # fmt: skip
+    mistakes.tell()
     shapes = compile_shapes(read_yaml(folder / "resources.yaml"), site_document)
     _check_types(concepts, shapes)
     library, derived = _library([read_yaml(p) for p in _yaml(folder / "rules")])
-    by_id = _by_id(folder)
-    if site is not None:
-        _check_site(by_id, *site)
     documents = _chosen(by_id, trials or site_doc.studies, folder)
     overrides = {**site_doc.parameters, **(settings or {})}
     _check_settings(documents, settings or {})
     digest = _digest(folder, [*([site_file] if site_file else []), *(document.path for document, _ in included)])
-    compiled = tuple(
-        _trial(document, terms, shapes.resources, library, derived, overrides, site_doc, digest) for document in documents
-    )
-    return Study(compiled, terms, shapes, _site(site_document, site_doc))
+    compiled: list[Trial] = []
+    for document in documents:
+        with mistakes.part():
+            compiled.append(_trial(document, terms, shapes.resources, library, derived, overrides, site_doc, digest))
+    mistakes.tell()
+    return Study(tuple(compiled), terms, shapes, own)
 
 
 def _included(site: Document, name: str) -> tuple[Document, SiteDoc]:
@@ -194,19 +203,42 @@ def _check_settings(screened: Iterable[Document], settings: Mapping[str, str]) -
 
 def _check_site(by_id: Mapping[str, Document], document: Document, site: SiteDoc) -> None:
     """A site file serves all trials, so that it may name what a trial not screened today has."""
+    mistakes = Collected()
     for number, trial in enumerate(site.studies):
-        if trial not in by_id:
-            raise document.error(f"no trial {trial!r} in the mappings", ("studies", number), _known_trial(trial, by_id))
+        with mistakes.part():
+            if trial not in by_id:
+                raise document.error(f"no trial {trial!r} in the mappings", ("studies", number), _known_trial(trial, by_id))
     trials = [validated(TrialDoc, one) for one in by_id.values()]
-    parameters = {name for trial in trials for name in trial.parameters}
+    parameters = {name: parameter for trial in trials for name, parameter in trial.parameters.items()}
     atoms = {atom for trial in trials for criterion in trial.criteria.values() for atom in criterion.atoms}
-    for name in site.parameters:
-        if name not in parameters:
-            remedy = did_you_mean(name, parameters)
-            raise document.error(f"no trial has a parameter {name!r}", ("parameters", name), remedy)
+    for name, value in site.parameters.items():
+        with mistakes.part():
+            _check_parameter(document, name, value, parameters)
     for name in site.absence_policy:
-        if name not in atoms:
-            raise document.error(f"unknown atom {name!r}", ("absence_policy", name), did_you_mean(name, atoms))
+        with mistakes.part():
+            if name not in atoms:
+                remedy = did_you_mean(name, atoms) or f"atoms: {', '.join(sorted(atoms)[:3])}, … (docs/clinical.md lists them)"
+                raise document.error(f"unknown atom {name!r}", ("absence_policy", name), remedy)
+    mistakes.tell()
+
+
+def _check_parameter(document: Document, name: str, value: str, known: Mapping[str, ParameterDoc]) -> None:
+    where = ("parameters", name)
+    if name not in known:
+        remedy = did_you_mean(name, known) or "docs/clinical.md lists them"
+        raise document.error(f"no trial has a parameter {name!r}", where, remedy)
+    if refused := _refused(name, value, known[name]):
+        raise document.error(refused[0], where, refused[1])
+
+
+def _refused(name: str, value: str, parameter: ParameterDoc) -> tuple[str, str] | None:
+    """What is wrong with the value of a parameter, and a remedy."""
+    if parameter.choices and value not in parameter.choices:
+        remedy = did_you_mean(value, parameter.choices) or f"one of {', '.join(parameter.choices)}"
+        return f"{name}={value} is not possible", remedy
+    if name.endswith("_days") and not (value.isdigit() or value == "unset"):
+        return f"{name}={value} is not a number of days", f"write e.g. {name}=28"
+    return None
 
 
 def _trial(
@@ -220,7 +252,13 @@ def _trial(
     scope = Scope(
         document, (), terms, shapes, parameters, frozenset(ids), library, {**derived, **own}, used={"time_zone"}
     )  # fmt: skip
-    criteria = tuple(_criterion(scope.at("criteria", id_), id_, c, site) for id_, c in doc.criteria.items())
+    compiled: list[Criterion] = []
+    mistakes = Collected()
+    for id_, criterion in doc.criteria.items():
+        with mistakes.part():
+            compiled.append(_criterion(scope.at("criteria", id_), id_, criterion, site))
+    mistakes.tell()
+    criteria = tuple(compiled)
     if doc.population not in ids:
         raise document.error(f"unknown atom {doc.population!r}", ("population",), did_you_mean(doc.population, ids))
     _check_cycles(document, criteria)
@@ -252,12 +290,8 @@ def _parameters(document: Document, doc: TrialDoc, overrides: Mapping[str, str])
     values: dict[str, str] = {}
     for name, parameter in doc.parameters.items():
         value = overrides.get(name, parameter.default)
-        if parameter.choices and value not in parameter.choices:
-            remedy = did_you_mean(value, parameter.choices) or f"one of {', '.join(parameter.choices)}"
-            raise UsageError(f"{name}={value} is not possible", where=document.where(("parameters", name)), remedy=remedy)
-        if name.endswith("_days") and not (value.isdigit() or value == "unset"):
-            where = document.where(("parameters", name))
-            raise UsageError(f"{name}={value} is not a number of days", where=where, remedy=f"write e.g. {name}=28")
+        if refused := _refused(name, value, parameter):
+            raise UsageError(refused[0], where=document.where(("parameters", name)), remedy=refused[1])
         values[name] = value
     return values
 

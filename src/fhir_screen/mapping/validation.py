@@ -18,7 +18,8 @@ def validated(model: type[Model], document: Document, content: Any = None, steps
     """Checks a document, or the part of it at ``steps``."""
     value = document.content if content is None else content
     if not isinstance(value, dict):
-        raise document.error(f"should be a valid dictionary (found {_brief(value)})", steps, "write `key: value` lines")
+        shape, remedy = _SHAPES["dict_type"]
+        raise document.error(f"should be {shape} (found {_brief(value)})", steps, remedy)
     try:
         return model.model_validate(value)
     except ValidationError as cause:
@@ -43,8 +44,21 @@ def _first_mistake(
                 f"{mistake['input']!r} is not one of {mistake['ctx']['expected']}", where,
                 did_you_mean(str(mistake["input"]), mistake["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", ")),
             )  # fmt: skip
+        case kind if kind in _SHAPES:
+            shape, remedy = _SHAPES[kind]
+            return document.error(f"should be {shape} (found {_brief(mistake['input'])})", where, remedy)
         case _:
             return document.error(f"{mistake['msg'].lower()} (found {_brief(mistake['input'])})", where)
+
+
+_SHAPES = {
+    "tuple_type": ("a list", "write [one, another], or lines that begin with -"),
+    "dict_type": ("`key: value` lines", "write each on a line of its own"),
+    "model_type": ("`key: value` lines", "write each on a line of its own"),
+    "string_type": ("a text", "put it in quotes"),
+    "string_pattern_mismatch": ("a name of letters, digits, dots and dashes", "such as north-clinic"),
+}
+"""What pydantic calls by its Python names."""
 
 
 def _telling(content: Any, error: ErrorDetails) -> tuple[bool, int, bool]:

@@ -27,11 +27,13 @@ from fhir_screen.mapping.documents import (
     AnalytesDoc,
     ConceptDoc,
     ConceptsDoc,
+    LocalCodeDoc,
     SiteDoc,
     SystemsDoc,
     UnitsDoc,
     WordsDoc,
 )
+from fhir_screen.mapping.mistakes import Collected
 from fhir_screen.mapping.validation import validated
 from fhir_screen.mapping.yamlfile import Document, Steps, did_you_mean
 
@@ -48,6 +50,9 @@ class Terms:
     texts: Mapping[str, tuple[Membership, ...]] = field(default_factory=dict)
     descended: frozenset[str] = frozenset()
     """Concepts whose descendants belong to them, listed or not."""
+    local_codes: int = 0
+    local_units: int = 0
+    """How many codes and spellings of units the site named."""
 
 
 @dataclass(slots=True)
@@ -101,18 +106,24 @@ def compile_terms(
             for text in concept.texts:
                 texts.setdefault(folded_text(text), {})[name] = Membership(name, 1)
             codes_of[name] = _add_rows(document, steps, name, concept, known_systems, code_systems, rows)
+    mistakes = Collected()
     for overlay in own:
-        _add_local(overlay, labels, code_systems, rows)
+        with mistakes.part():
+            _add_local(overlay, labels, code_systems, rows)
     unit_doc = validated(UnitsDoc, units)
     spellings = {ucum: tuple(names) for ucum, names in unit_doc.units.items()}
     for overlay in own:
         for ucum, more in overlay[1].units.items():
-            _known(overlay[0], ucum, spellings, "unit", ("units", ucum))
-            spellings[ucum] = (*spellings[ucum], *more)
+            with mistakes.part():
+                _known(overlay[0], ucum, unit_doc.units, "unit", ("units", ucum), remedy="name its UCUM code, e.g. 10*3/uL or g/dL")
+                spellings[ucum] = (*spellings[ucum], *more)
     _check_factors(analytes, validated(AnalytesDoc, analytes), unit_doc)
-    _check_spellings(units, unit_doc, site)
+    with mistakes.part():
+        _check_spellings(units, unit_doc, site)
+    with mistakes.part():
+        limits = _upper_limits(site, labels, analyte_of, analyte_table)
+    mistakes.tell()
     codebook = Codebook(code_systems, rows.frozen())
-    limits = _upper_limits(site, labels, analyte_of, analyte_table)
     vocabulary = Vocabulary(codebook, UnitTable.of(spellings), analyte_table, labels, limits)
     word_doc = validated(WordsDoc, words)
     compiled = {name: _words(listed, word_doc.but_not) for name, listed in word_doc.words.items()}
@@ -120,6 +131,7 @@ def compile_terms(
         vocabulary, found_in, analyte_of, compiled,
         {name: tuple(codes) for name, codes in codes_of.items()},
         {text: tuple(ms.values()) for text, ms in texts.items()}, frozenset(descended),
+        sum(len(doc.codes) for _, doc in own), sum(len(names) for _, doc in own for names in doc.units.values()),
     )  # fmt: skip
 
 
@@ -196,24 +208,37 @@ def _add_rows(
 def _add_local(
     site: tuple[Document, SiteDoc], labels: dict[str, str], systems: Mapping[str, CodeSystem], rows: _Rows
 ) -> None:
-    document, doc = site
-    for number, local in enumerate(doc.codes):
-        steps = ("codes", number)
-        known = systems.get(canonical_uri(local.system))
-        key = known.key if known else canonical_uri(local.system)
-        code = canonical_code(local.code, known.matching if known else Matching.EXACT)
-        if not local.concept and not local.equals:
-            raise document.error("a local code needs `concept` or `equals`", steps, "name the concept it belongs to")
-        for concept in local.concept:
-            _known(document, concept, labels, "concept", (*steps, "concept"))
-            if not local.descends:
-                rows.add(key, code, Membership(concept, 1000))
-            elif not rows.holds(key, code, concept):
-                # Only so does melanoma, listed, stay no other malignancy, although it lies below malignant disease.
-                rows.add(key, code, Membership(concept, int(local.descends)))
-        if local.equals:
-            for membership in _equal(document, steps, local.equals, systems, rows):
-                rows.add(key, code, Membership(membership.concept, 1000, membership.value))
+    mistakes = Collected()
+    for number, local in enumerate(site[1].codes):
+        with mistakes.part():
+            _add_local_code(site[0], number, local, labels, systems, rows)
+    mistakes.tell()
+
+
+def _add_local_code(
+    document: Document, number: int, local: LocalCodeDoc, labels: dict[str, str], systems: Mapping[str, CodeSystem], rows: _Rows
+) -> None:
+    steps = ("codes", number)
+    known = systems.get(canonical_uri(local.system))
+    key = known.key if known else canonical_uri(local.system)
+    code = canonical_code(local.code, known.matching if known else Matching.EXACT)
+    if not local.system.strip() or not local.code.strip():
+        raise document.error("a local code needs its system and its code", steps, "write both as the records have them")
+    if not local.concept and not local.equals:
+        raise document.error("a local code needs `concept` or `equals`", steps, "name the concept it belongs to")
+    for concept in local.concept:
+        _known(document, concept, labels, "concept", (*steps, "concept"), remedy=_CONCEPTS)
+        if not local.descends:
+            rows.add(key, code, Membership(concept, 1000))
+        elif not rows.holds(key, code, concept):
+            # Only so does melanoma, listed, stay no other malignancy, although it lies below malignant disease.
+            rows.add(key, code, Membership(concept, int(local.descends)))
+    if local.equals:
+        for membership in _equal(document, steps, local.equals, systems, rows):
+            rows.add(key, code, Membership(membership.concept, 1000, membership.value))
+
+
+_CONCEPTS = "`fhir-screen concepts WORD` lists them"
 
 
 def _equal(
@@ -304,8 +329,8 @@ def _upper_limits(
 
 
 def _known(
-    document: Document, name: str, known: Iterable[str], what: str, steps: Steps, also: Iterable[str] = ()
+    document: Document, name: str, known: Iterable[str], what: str, steps: Steps, also: Iterable[str] = (), remedy: str = ""
 ) -> None:
-    """``also``: what may have been meant as well."""
+    """``also``: what may have been meant as well; ``remedy``: what to do where nothing is near."""
     if name not in known:
-        raise document.error(f"unknown {what} {name!r}", steps, did_you_mean(name, [*known, *also]))
+        raise document.error(f"unknown {what} {name!r}", steps, did_you_mean(name, [*known, *also]) or remedy)

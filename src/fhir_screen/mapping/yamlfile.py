@@ -65,7 +65,8 @@ def read_yaml(path: Path) -> Document:
         raise MappingError("is not UTF-8", where=str(path), remedy="save it as UTF-8") from cause
     except yaml.MarkedYAMLError as cause:
         line = cause.problem_mark.line + 1 if cause.problem_mark else 1
-        raise MappingError(f"is not YAML: {cause.problem}", where=f"{path}:{line}") from cause
+        remedy = "look at the columns: entries of one list begin in the same one, and what belongs to a key stands deeper"
+        raise MappingError(f"is not YAML: {cause.problem}", where=f"{path}:{line}", remedy=remedy) from cause
     except yaml.YAMLError as cause:
         raise MappingError("is not YAML", where=str(path)) from cause
     lines: dict[Steps, int] = {}

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from fhir_screen.core.answers import Answer
 from fhir_screen.core.decision import AtomClass, AtomResult, Decision, Effect
 from fhir_screen.core.facts import PatientRecord
 from fhir_screen.core.rules import Selector
@@ -100,7 +101,7 @@ class _Trial:
         for criterion in decision.criteria:
             self.undetermined[criterion.id] += criterion.effect is Effect.UNDETERMINED
             for atom in criterion.atoms:
-                there = bool(atom.answer.evidence) or any(_holds(record, one) for one in looked_at[atom.id])
+                there = _is_there(atom.answer, record, looked_at[atom.id])
                 self.atoms.setdefault(atom.id, _Atom()).add(atom, there)
 
 
@@ -112,6 +113,13 @@ def coverage(screened: Iterable[tuple[PatientRecord, Decision]], trials: Iterabl
     for record, decision in screened:
         counted[decision.trial.id].add(record, decision, looked_at[decision.trial.id])
     return tuple(_of_trial(trial, counted[trial.id]) for trial in known)
+
+
+def _is_there(answer: Answer, record: PatientRecord, looked_at: Iterable[Selector]) -> bool:
+    """Whether the record has data on an atom. A melanoma alone says nothing about its recurrence, which looks at it too."""
+    if answer.evidence:
+        return True
+    return answer.reason is not Reason.NO_DATA and any(_holds(record, one) for one in looked_at)
 
 
 def _holds(record: PatientRecord, selector: Selector) -> bool:

@@ -45,7 +45,7 @@ def render(found: Iterable[TrialCoverage], as_of: str) -> Iterator[str]:
         '<p class="quiet">For how many patients the record holds what each criterion asks. Counts of patients, '
         "and nothing of any one of them.</p>\n"
         f'<p class="quiet key">{_swatch("usable")}it decided{_swatch("fresh")}in date, but it did not decide'
-        f"{_swatch('old')}too old, or nobody can tell{_swatch('all')}no data</p>\n"
+        f"{_swatch('old')}on record, and settles nothing{_swatch('all')}no data</p>\n"
     )
     for trial in found:
         yield f"<h2>{_e(trial.trial)} · {_e(trial.title)}</h2>\n<p>{_population(trial)}</p>\n"

@@ -30,6 +30,7 @@ def render(found: Iterable[TrialCoverage], paper: Paper) -> Iterator[str]:
 
 LEGEND: Final = (
     "Any data: patients with some record of it. Fresh: and it is not too old. Usable: and it decided.\n"
+    "Where silence is a no, an atom decides without any data.\n"
     "Keeps out: whom the criterion excludes. It alone: whom nothing else excludes. Open: whom it leaves undecided."
 )
 

@@ -29,7 +29,7 @@ h1{font-size:1.5rem;margin:0}h2{font-size:1.15rem;margin:2rem 0 .5rem}h3{font-si
 border-radius:.5rem}
 details{border-top:1px solid var(--line);padding:.6rem 0}summary{cursor:pointer}
 summary b{margin-right:.5rem}
-.verdict{font-weight:600;white-space:nowrap}
+.verdict{font-weight:600}summary .verdict{white-space:nowrap}
 .likely-eligible,.supports{color:var(--good)}.needs-review,.undetermined{color:var(--ask)}.not-eligible,.blocks{color:var(--stop)}
 article{break-inside:avoid;margin:.75rem 0 .75rem .25rem;padding-left:.75rem;border-left:3px solid var(--line)}
 article.blocks{border-color:var(--stop)}article.undetermined{border-color:var(--ask)}article.supports{border-color:var(--good)}

@@ -307,9 +307,9 @@ def as_overlay(found: Inventory, most: int = 200) -> str:
     others = [entry for entry in coded if not entry.atoms]
     known = [entry for entry in coded if entry.known_system]
     lines = [
-        f"# What the mappings do not know in {_patients(found.patients)}, most frequent first. Write a concept",
-        f"# (mappings/concepts) for {UNDECIDED}, or `equals: SYSTEM|code` with a code that the mappings know, take the",
-        "# first # of the line away, and give the file with --site. Lines that stay comments do no harm.",
+        f"# What the mappings do not know in {_patients(found.patients)}, most frequent first. Write a concept for",
+        f"# {UNDECIDED} (`fhir-screen concepts WORD` lists them), or `equals: SYSTEM|code` with a code that the mappings",
+        "# know, take the # of the line away, and give the file with --site. Lines that stay comments do no harm.",
         "codes:",
     ]
     if concerned:
@@ -336,7 +336,7 @@ def _unit_lines(unit: UnknownUnit) -> Iterator[str]:
         yield f"  # {unit.count} x {_quoted(unit.spelling)}, which is no unit of {tests}: look at the code first"
     else:
         yield f"  # {unit.count} x with {tests}; name the UCUM code, for example 10*3/uL or g/dL"
-        yield f"  # {UNDECIDED}: [{_quoted(unit.spelling)}]"
+        yield f"  #{UNDECIDED}: [{_quoted(unit.spelling)}]"
 
 
 def _code_lines(entry: UnknownCode) -> Iterator[str]:
@@ -349,7 +349,7 @@ def _code_lines(entry: UnknownCode) -> Iterator[str]:
     row = f"system: {_quoted(entry.system)}, code: {_quoted(entry.code)}, display: {_quoted(entry.display)}"
     yield f"  # {'; '.join(parts)}"
     if entry.system:
-        yield f"  # - {{{row}, concept: {UNDECIDED}}}"
+        yield f"  #- {{{row}, concept: {UNDECIDED}}}"
     else:
         yield f"  # {_quoted(entry.code)} comes without a system: no overlay can name it, the source has to"
 

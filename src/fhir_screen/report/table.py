@@ -42,9 +42,9 @@ def _table(decisions: Iterable[Decision], words: Catalogue) -> Table:
     *short, why, still_open, following = words.columns
     for column in short:
         drawn.add_column(column, overflow="fold")
-    drawn.add_column(why, ratio=5)
+    drawn.add_column(why, ratio=5, overflow="fold")
     drawn.add_column(still_open, justify="right")
-    drawn.add_column(following, ratio=4)
+    drawn.add_column(following, ratio=4, overflow="fold")
     for decision in decisions:
         refused = decision.verdict is Verdict.NOT_ELIGIBLE
         drawn.add_row(
