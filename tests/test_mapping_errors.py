@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from fhir_screen.errors import FhirScreenError, MappingError
+from fhir_screen.errors import FhirScreenError, MappingError, Mistakes
 from fhir_screen.mapping.load import load, load_anchors, packaged_mappings
 
 HERE = Path(__file__).parent
@@ -103,6 +103,46 @@ def test_a_file_that_is_no_mapping_at_all_is_named(mappings: Path, content: byte
 
 def test_the_unharmed_mappings_load(mappings: Path) -> None:
     assert [trial.id for trial in load(mappings).trials] == ["DIALIVER-3"]
+
+
+def test_all_mistakes_of_parts_that_do_not_hang_together_are_told_at_once(mappings: Path) -> None:
+    site = mappings.parent / "site.yaml"
+    site.write_text(
+        "time_zone: Nowhere\nstudies: [NCT1]\nparameters: {foo: \"1\", validity_days: soon}\nabsence_policy: {XX: closed}\n"
+        "codes:\n  - {system: urn:x, code: A, concept: NAME-IT}\n  - {system: urn:x, code: '', concept: hba1c}\n"
+        "units: {foo: [bar]}\n",
+        encoding="utf-8",
+    )
+    with pytest.raises(Mistakes) as told:
+        load(mappings, site)
+    lines = [one.where.partition(",")[0].rpartition(":")[2] for one in told.value.found]
+    assert sorted(lines, key=int) == ["1", "2", "3", "3", "4", "6", "7", "8"]
+    assert all(one.remedy for one in told.value.found)
+    assert str(told.value).count("error: ") == 7
+    assert str(told.value).endswith("8 mistakes")
+
+
+def test_mistakes_in_two_criteria_are_both_told(mappings: Path) -> None:
+    trial = mappings / "trials" / "DIALIVER.yaml"
+    text = trial.read_text("utf-8")
+    wrong = text.replace("find: type-2-diabetes, review", "find: type-2-diabetis, review").replace("before: enrolment_date", "before: enrolled", 1)
+    trial.write_text(wrong, encoding="utf-8")
+    with pytest.raises(Mistakes) as told:
+        load(mappings)
+    assert {"type-2-diabetis", "enrolled"} <= {one.what.split("'")[1] for one in told.value.found}
+
+
+def test_a_comment_is_no_change_of_the_mapping_and_another_default_is_one(mappings: Path) -> None:
+    trial = mappings / "trials" / "DIALIVER.yaml"
+    text = trial.read_text("utf-8")
+
+    def digest(changed: str) -> str:
+        trial.write_text(changed, encoding="utf-8")
+        return load(mappings).trials[0].identity.mapping_digest
+
+    same = {digest(text), digest("# signed\n" + text), digest(text.replace("a result counts", "a value counts"))}
+    assert len(same) == 1
+    assert digest(text.replace("90", "91")) not in same
 
 
 def test_a_mistake_in_a_shared_rule_is_told_where_the_rule_stands(mappings: Path) -> None:

@@ -437,3 +437,30 @@ def test_a_report_is_a_page_and_a_spreadsheet_for_their_owner_alone(tmp_path: Pa
 
 def test_a_report_goes_into_a_page(tmp_path: Path) -> None:
     assert fhir_screen("report", SAMPLES, "-o", tmp_path / "report.csv").returncode == 2
+
+
+def test_concepts_are_found_by_their_name_and_their_meaning(tiny: Path) -> None:
+    every = json.loads(fhir_screen("concepts", "--mappings", tiny, "--json").stdout)["concepts"]
+    assert "hemoglobin" in {one["concept"] for one in every}
+    found = fhir_screen("concepts", "HEMOGLOBIN", "--mappings", tiny)
+    assert (found.returncode, found.stderr) == (0, "")
+    assert found.stdout.splitlines() == ["hemoglobin  hemoglobin (Observation; 1 code)"]
+    nothing = fhir_screen("concepts", "zebra", "--mappings", tiny)
+    assert (nothing.returncode, nothing.stdout) == (1, "")
+    assert nothing.stderr == "no concept has 'zebra' in its name or meaning\n"
+
+
+def test_the_samples_are_a_source_wherever_the_program_is_run(tmp_path: Path) -> None:
+    here = fhir_screen("screen", "sample_bundles", "--as-of", DAY, "--format", "csv", cwd=tmp_path)
+    assert (here.returncode, here.stdout.count("sample-01")) == (0, 2)
+    (tmp_path / "sample_bundles").mkdir()
+    own = fhir_screen("screen", "sample_bundles", "--as-of", DAY, "--format", "csv", cwd=tmp_path)
+    assert own.returncode == 2, "a folder of this name is the reader's own"
+
+
+def test_check_says_what_the_site_file_brought(tiny: Path, tmp_path: Path) -> None:
+    site = tmp_path / "site.yaml"
+    site.write_text("site: north\ncodes:\n  - {system: urn:x, code: HB, concept: hemoglobin}\n", "utf-8")
+    assert "site 'north': 1 codes and 0 spellings of units of its own" in fhir_screen(
+        "check", "--mappings", tiny, "--site", site
+    ).stdout

@@ -120,7 +120,8 @@ def _derived(scope: Scope, name: str) -> core.Derived:
     for number, (key, amount) in enumerate(inputs):
         _check_mates(here.at("inputs", key), amount, list(doc.inputs)[:number])
     value = _formula(here.at("value"), doc.value, frozenset(doc.inputs))
-    return core.Derived(doc.label or name.replace("-", " "), doc.unit, analyte, inputs, value, doc.together == "yes", EvidenceKind(doc.evidence))
+    label = doc.label or name.replace("-", " ")
+    return core.Derived(label, doc.unit, analyte, inputs, value, doc.together == "yes", EvidenceKind(doc.evidence))
 
 
 def _check_mates(scope: Scope, amount: core.Amounts, before: Sequence[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
@@ -92,7 +93,10 @@ def load(
     site_doc = validated(SiteDoc, site_document) if site_document else SiteDoc()
     site = (site_document, site_doc) if site_document else None
     included = [] if site_document is None else [_included(site_document, name) for name in site_doc.include]
-    concepts = [read_yaml(path) for path in _yaml(folder / "concepts")]
+    systems, analytes, units, words, resources = (
+        read_yaml(folder / f"{name}.yaml") for name in ("systems", "analytes", "units", "words", "resources")
+    )
+    concepts, rules = ([read_yaml(path) for path in _yaml(folder / name)] for name in ("concepts", "rules"))
     by_id = _by_id(folder)
     mistakes = Collected()
     with mistakes.part():
@@ -101,23 +105,20 @@ def load(
         with mistakes.part():
             _check_site(by_id, *site)
     with mistakes.part():
-        terms = compile_terms(
-            read_yaml(folder / "systems.yaml"), concepts,
-            read_yaml(folder / "analytes.yaml"), read_yaml(folder / "units.yaml"), read_yaml(folder / "words.yaml"), site,
-            included,
-        )  # fmt: skip
+        terms = compile_terms(systems, concepts, analytes, units, words, site, included)
     mistakes.tell()
-    shapes = compile_shapes(read_yaml(folder / "resources.yaml"), site_document)
+    shapes = compile_shapes(resources, site_document)
     _check_types(concepts, shapes)
-    library, derived = _library([read_yaml(p) for p in _yaml(folder / "rules")])
+    library, derived = _library(rules)
     documents = _chosen(by_id, trials or site_doc.studies, folder)
     overrides = {**site_doc.parameters, **(settings or {})}
     _check_settings(documents, settings or {})
-    digest = _digest(folder, [*([site_file] if site_file else []), *(document.path for document, _ in included)])
+    of_site = [*([site_document] if site_document else []), *(document for document, _ in included)]
+    shared = _content([systems, analytes, units, words, resources, *concepts, *rules, *of_site])
     compiled: list[Trial] = []
     for document in documents:
         with mistakes.part():
-            compiled.append(_trial(document, terms, shapes.resources, library, derived, overrides, site_doc, digest))
+            compiled.append(_trial(document, terms, shapes.resources, library, derived, overrides, site_doc, shared))
     mistakes.tell()
     return Study(tuple(compiled), terms, shapes, own)
 
@@ -243,7 +244,7 @@ def _refused(name: str, value: str, parameter: ParameterDoc) -> tuple[str, str] 
 
 def _trial(
     document: Document, terms: Terms, shapes: Mapping[str, ResourceShape], library: Mapping[str, Shared],
-    derived: Mapping[str, Shared], overrides: Mapping[str, str], site: SiteDoc, digest: str,
+    derived: Mapping[str, Shared], overrides: Mapping[str, str], site: SiteDoc, shared: str,
 ) -> Trial:  # fmt: skip
     doc = validated(TrialDoc, document)
     parameters = _parameters(document, doc, overrides)
@@ -262,7 +263,7 @@ def _trial(
     if doc.population not in ids:
         raise document.error(f"unknown atom {doc.population!r}", ("population",), did_you_mean(doc.population, ids))
     _check_cycles(document, criteria)
-    effective = hashlib.sha256(repr((digest, document.path.read_bytes(), sorted(parameters.items()))).encode()).hexdigest()
+    effective = hashlib.sha256(repr((shared, _content([document]), sorted(parameters.items()))).encode()).hexdigest()
     identity = TrialIdentity(
         doc.trial.id, doc.version, doc.trial.title, doc.trial.status,
         doc.trial.status in _CLOSED, ((doc.trial.system, doc.trial.id),), effective,
@@ -435,13 +436,25 @@ def _day(document: Document | None, steps: tuple[str, ...], name: str, text: str
     return span.first
 
 
-def _digest(folder: Path, own: Sequence[Path]) -> str:
-    """One hash of everything that may change an answer, the trials apart."""
+def _content(documents: Iterable[Document]) -> str:
+    """One hash of what may change an answer: neither comments nor layout, and nothing that is only said of it."""
     digest = hashlib.sha256()
-    shared = [p for p in sorted(folder.rglob("*.yaml")) if p.parent.name not in ("trials", "sites")]
-    for path in [*shared, *own]:
-        digest.update(path.read_bytes())
+    for document in documents:
+        digest.update(json.dumps(_telling(document.content), ensure_ascii=False).encode())
     return digest.hexdigest()
+
+
+_SAID_OF_IT = frozenset({"about", "note", "text_ko", "ask_ko", "label"})
+
+
+def _telling(content: Any) -> Any:
+    match content:
+        case dict():
+            return {key: _telling(value) for key, value in content.items() if key not in _SAID_OF_IT}
+        case list():
+            return [_telling(value) for value in content]
+        case _:
+            return content
 
 
 def day_of(text: str) -> date | None:
