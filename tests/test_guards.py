@@ -194,6 +194,17 @@ def test_a_mass_change_writes_nothing_until_somebody_says_why(nights: Nights) ->
     assert {record["accepted_change"] for record in nights.records} == {None, "new analyser, checked by Dr. Seo"}
 
 
+def test_an_accepted_change_stays_accepted_where_the_night_was_interrupted(nights: Nights) -> None:
+    nights.charts(p1="13", p2="13", p3="8.1", p4="8.1")
+    nights.out.rename(nights.out.with_name("away"))
+    nights.out.write_text("a file, where the folder should be")
+    assert nights.run("--accept-change", "new analyser").code not in (0, 1, 5)
+    nights.out.unlink()
+    nights.out.with_name("away").rename(nights.out)
+    ended = nights.run("--json")
+    assert (ended.code, ended.document["updated"]) == (0, 2)
+
+
 def test_a_cohort_that_lost_more_than_a_tenth_writes_nothing(nights: Nights) -> None:
     nights.charts(p1="13", p2="13")
     ended = nights.run()

@@ -81,7 +81,8 @@ def test_init_overwrites_nothing_unless_it_is_told_to_and_never_the_token(tmp_pa
     assert (again.code, (tmp_path / "site.yaml").read_text("utf-8")) == (2, "site: mine\n")
     assert "already there" in again.err
     assert fhir_screen("init", tmp_path, "--site-id", "south", "--force").code == 0
-    assert "site: south" in (tmp_path / "site.yaml").read_text("utf-8")
+    assert (tmp_path / "site.yaml").read_text("utf-8") == "site: mine\n", "half a day of a person's work"
+    assert (tmp_path / "fhir-screen.toml.bak").is_file()
     assert (tmp_path / "token").read_text("utf-8") == "secret"
 
 
@@ -168,7 +169,13 @@ def test_a_server_that_ignores_parameters_or_forbids_a_type_is_told(
 ) -> None:
     fake.faults = [lambda asked: outcome(403, "forbidden") if asked.kind == "Condition" else None]
     ended = doctor("--json")
-    assert (ended.code, marks(ended)["strict search"], marks(ended)["read Condition"]) == (1, "warning", "warning")
+    assert (ended.code, marks(ended)["strict search"], marks(ended)["read Condition"]) == (3, "warning", "failed")
+
+
+def test_a_type_that_is_forbidden_and_finds_nobody_is_a_warning(fake: FakeFhir, doctor: Callable[..., Ended]) -> None:
+    fake.faults = [lambda asked: outcome(403, "forbidden") if asked.kind == "Observation" else None]
+    ended = doctor("--json")
+    assert (ended.code, marks(ended)["read Observation"]) == (1, "warning")
 
 
 def test_a_server_that_lets_nobody_in_is_a_failure_with_a_remedy(fake: FakeFhir, doctor: Callable[..., Ended]) -> None:
@@ -346,6 +353,14 @@ def test_only_what_is_named_is_retracted(site: Site, options: tuple[str, ...], c
     assert (ended.document["retracted"], site.statuses.count("entered-in-error")) == (count, count)
 
 
+def test_the_server_that_is_named_is_the_one_that_is_asked(site: Site, tmp_path: Path) -> None:
+    config = tmp_path / "settings.toml"
+    for elsewhere in ("http://127.0.0.1:9/other", "a-folder"):
+        config.write_text(f'write_to = "{elsewhere}"\n', encoding="utf-8")
+        ended = site.retract("--trial", "TINY-1", "--json", "--config", config)
+        assert (ended.code, ended.document["retracted"]) == (0, 2)
+
+
 def test_what_another_site_wrote_is_not_ours_to_retract(site: Site, tmp_path: Path) -> None:
     other = tmp_path / "site.yaml"
     other.write_text("site: south\n", encoding="utf-8")
@@ -384,7 +399,7 @@ def test_a_night_does_not_repeat_what_was_retracted(site: Site) -> None:
 def test_a_corrected_mapping_speaks_anew_over_what_was_retracted(site: Site) -> None:
     site.retract("--trial", "TINY-1", *WHY)
     words = site.mappings / "words.yaml"
-    words.write_text(words.read_text("utf-8") + "# corrected\n", encoding="utf-8")
+    words.write_text(f"but_not: [corrected]\n{words.read_text('utf-8')}", encoding="utf-8")
     assert site.night().document["updated"] == 2
     assert sorted(site.statuses) == ["candidate", "preliminary", "preliminary"]
 

@@ -284,4 +284,4 @@ def test_the_study_of_somebody_elses_subject_is_read_and_remembered(
 def test_two_installations_respect_each_other() -> None:
     found = held(likely(), "south", Ground.of(written(likely()).values()))
     assert found.standing == Standing(subject=SubjectStanding.HUMAN, subject_status="candidate")
-    assert found.kept == (f"ResearchSubject/{subject_identity('north', likely()).id} was made by somebody else",)
+    assert found.kept == (f"ResearchSubject/{subject_identity('north', likely()).id} was made by another site of fhir-screen",)

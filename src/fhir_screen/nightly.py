@@ -91,7 +91,7 @@ def charts_of_server(
 
 def _nobody(ids: Iterable[str], where: str) -> NoInputError:
     named = ", ".join(islice(ids, 5))
-    return NoInputError(f"none of these patients is here: {named}", where=where, remedy="check --patient")
+    return NoInputError(f"none of these patients is here: {named}", where=where, remedy="check the id; `fhir-screen screen` lists all")
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,7 +59,7 @@ def _from_file(path: Path, names: list[str]) -> dict[str, Any]:
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as cause:
-        raise UsageError(f"{path} cannot be read: {cause.strerror}", remedy="check --config") from cause
+        raise UsageError(f"{path} cannot be read: {cause.strerror}", remedy="check --config, or FHIR_SCREEN_CONFIG") from cause
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as cause:
         raise UsageError(f"not TOML: {cause}", where=str(path)) from cause
     for name in content:

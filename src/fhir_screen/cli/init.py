@@ -15,7 +15,11 @@ import click
 from fhir_screen.cli.options import PATH
 from fhir_screen.core.decision import Role
 from fhir_screen.errors import UsageError
+from fhir_screen.fhir.address import base_of
 from fhir_screen.mapping.load import load
+
+_A_PERSONS_WORK: Final = frozenset({"site.yaml"})
+"""Half a day of mapping, and the site's name in the ids of all that was written."""
 
 
 @click.command()
@@ -23,17 +27,17 @@ from fhir_screen.mapping.load import load
 @click.option("--server", metavar="URL", help="FHIR base of your server. Default: a placeholder to fill in.")
 @click.option("--site-id", metavar="NAME", default="default", show_default=True, help="Your site's short name.")
 @click.option("--time-zone", metavar="ZONE", default="Asia/Seoul", show_default=True, help="Your site's time zone.")
-@click.option("--force", is_flag=True, help="Overwrite files that are there; the token never.")
+@click.option("--force", is_flag=True, help="Overwrite files that are there, each kept as NAME.bak; site file and token never.")
 def init(folder: Path, server: str | None, site_id: str, time_zone: str, force: bool) -> None:  # noqa: FBT001
     """Write the files of a new site into DIR: settings, site file, token file, systemd timer and cron line.
 
     \b
     Example:  fhir-screen init screening --server https://fhir.example/r4 --site-id north
     """
-    place = folder.absolute()
+    place = folder.resolve()
     given = {
         "dir": str(place),
-        "server": server or "https://fhir.hospital.example/r4",
+        "server": base_of(server) if server else "https://fhir.hospital.example/r4",
         "site": _one_word(site_id, "--site-id"),
         "zone": _zone(time_zone),
         "program": shutil.which("fhir-screen") or str(Path(sys.executable).with_name("fhir-screen")),
@@ -44,7 +48,10 @@ def init(folder: Path, server: str | None, site_id: str, time_zone: str, force: 
     standing = sorted(name for name in texts if (place / name).exists())
     if standing and not force:
         raise UsageError(f"already there: {', '.join(standing)}", where=str(place), remedy="another DIR, or --force")
-    _lay(place, texts)
+    kept = sorted(name for name in standing if name in _A_PERSONS_WORK)
+    _lay(place, {name: text for name, text in texts.items() if name not in kept})
+    for name in kept:
+        click.echo(f"{name} stays as it is; remove it to begin anew", err=True)
     for line in _NEXT.splitlines():
         click.echo(_filled(line, given))
 
@@ -86,6 +93,8 @@ def _lay(place: Path, texts: dict[str, str]) -> None:
     try:
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
         for name, text in texts.items():
+            if (place / name).exists():
+                (place / name).replace(place / f"{name}.bak")
             (place / name).write_text(text, encoding="utf-8")
         # the mode is given at birth: a token must not lie open for even a moment
         os.close(os.open(place / "token", os.O_CREAT | os.O_WRONLY, 0o600))
@@ -183,8 +192,9 @@ Environment=FHIR_SCREEN_CONFIG=@dir@/fhir-screen.toml
 ExecStart="@program@" run --json
 # 1: done, with failures that are listed. 5: conflicts are left for people. Both are looked at in the morning.
 SuccessExitStatus=1 5
-# 75: the server was down or another night was under way; the same command goes on.
-RestartForceExitStatus=75
+# Only 75 is worth another try: the server was down, or another night was under way; the same command goes on.
+Restart=on-failure
+RestartPreventExitStatus=2 3 4 70 130
 RestartSec=15min
 TimeoutStartSec=7h
 NoNewPrivileges=yes

@@ -141,7 +141,7 @@ def night_settings(command: str, url: str | None, given: dict[str, Any]) -> tupl
     """The settings of a command about nights, and the source that they name."""
     chosen = settings_of(asked(given), server=url, **{name: given[name] for name in _ELSEWHERE})
     if not chosen.server:
-        raise UsageError("no server is given", remedy=f"fhir-screen {command} URL, or set FHIR_SCREEN_SERVER")
+        raise UsageError("no server is given", remedy=f"fhir-screen {command} URL, or --config FILE, or set FHIR_SCREEN_CONFIG")
     return chosen, chosen.server
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -54,9 +55,11 @@ def retract(
     if yes and not (reason or "").strip():
         raise UsageError("--yes needs --reason TEXT", remedy="it stands beside every resource that is taken back")
     chosen = settings_of(asked(given), server=url)
+    if url:  # the server that was named, and no other one that the settings may write to
+        chosen = replace(chosen, write_to=None)
     target = chosen.write_to or chosen.server
     if not target or not target.lower().startswith(("http://", "https://")):
-        raise UsageError("no server is given", where=target or "", remedy="fhir-screen retract URL")
+        raise UsageError("no server is given", where=target or "", remedy="fhir-screen retract URL, where the decisions stand")
     own = asked({"site": chosen.site, "mappings": chosen.mappings})
     site = study_of(own, chosen).site.id
     why = (reason or "").strip()
@@ -65,6 +68,8 @@ def retract(
         server.capabilities()
         planned = list(retractions(server, which, site, why))
         done = list(written(server, planned, site, why, datetime.now(UTC))) if yes else planned
+    if not done:
+        say(f"nothing of site {site!r} stands at {server.base} for what was asked; another --site has decisions of its own")
     _tell_retracted(done, yes=yes, as_json=as_json)
 
 

@@ -188,7 +188,7 @@ class Connection:
         return attempts if attempts < 2 else max(2, attempts - self._give_ups)
 
     def _given_up(self, outcome: Reply | Trouble) -> Reply:
-        log.warning("given up status=%s", outcome.status)
+        log.info("given up status=%s", outcome.status)
         if outcome.status != 429:
             self._give_ups += 1
         if isinstance(outcome, Trouble) and outcome.stage is Stage.UNSENT:
@@ -268,7 +268,7 @@ class Connection:
                 remedy="--ca FILE for an authority of your own; check the name and dates of the certificate",
             ) from error
         if any(isinstance(one, socket.gaierror) for one in chain):
-            return Trouble("the name of the server cannot be resolved", Stage.UNSENT)
+            return Trouble("the name of the server cannot be resolved (spelled right? behind a proxy: --proxy URL)", Stage.UNSENT)
         if any(isinstance(one, NewConnectionError | requests.ConnectTimeout) for one in chain):
             return Trouble("the server cannot be reached", Stage.UNSENT)
         if isinstance(error, requests.exceptions.ProxyError):
@@ -326,6 +326,8 @@ def _session(access: Access) -> requests.Session:
     for path in (access.ca, access.client_cert, access.client_key):
         if path is not None and not path.is_file():
             raise UsageError("this file does not exist", where=str(path), remedy="a PEM file")
+    if access.ca and b"-----BEGIN CERTIFICATE-----" not in access.ca.read_bytes():
+        raise UsageError("no certificate is in this file", where=str(access.ca), remedy="a PEM file: -----BEGIN CERTIFICATE-----")
     session = requests.Session()
     session.trust_env = False
     session.verify = str(access.ca) if access.ca else True

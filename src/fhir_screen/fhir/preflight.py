@@ -128,16 +128,26 @@ def _scope(kind: str) -> str:
 def _reading(server: FhirServer, stated: Capabilities, kinds: Iterable[str]) -> Iterator[Check]:
     for kind in kinds:
         name = f"read {kind}"
+        by_codes = kind == "Condition"  # by which the population is found, unless it is said otherwise
         if not stated.searches(kind):
+            if by_codes:
+                yield Check(name, Mark.FAILED, "the server does not offer it", _WHOM, PreflightError.exit_code)
+                continue
             lost = "criteria that need it stay unknown (incomplete-fetch)"
             yield Check(name, Mark.WARNING, "the server does not offer it", lost)
             continue
         try:
             next(server.search(kind, [("_count", "1")]), None)
         except SearchFailed as failed:
+            if by_codes:
+                yield Check(name, Mark.FAILED, failed.detail, f"{_scope(kind)}; {_WHOM}", PreflightError.exit_code)
+                continue
             yield Check(name, Mark.WARNING, failed.detail, f"{_scope(kind)}; until then what needs it stays unknown")
         else:
             yield Check(name, Mark.OK, "searchable")
+
+
+_WHOM = "without it nobody is found by a diagnosis: say whom with --group, --patient or --everyone"
 
 
 def _strictness(server: FhirServer) -> Check:

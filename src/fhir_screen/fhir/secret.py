@@ -28,8 +28,10 @@ class Secret:
         try:
             stamp = _stamp(self._path)
             text = self._path.read_text("utf-8").strip()
+        except FileNotFoundError as error:
+            raise UsageError("this file does not exist", where=str(self._path), remedy="check its name") from error
         except OSError as error:
-            raise UsageError("the secret cannot be read", where=str(self._path), remedy="check its owner") from error
+            raise UsageError("the secret cannot be read", where=str(self._path), remedy="a file of your own") from error
         except UnicodeDecodeError:  # whose object would carry the secret on
             raise UsageError("the secret is not UTF-8 text", where=str(self._path), remedy="one line of text") from None
         self._header = self._header_of(text, self._path)

@@ -207,7 +207,8 @@ def _subject(decision: Decision, site: str, ground: Ground) -> tuple[Json | None
     others = [one for one in _subjects_for(decision, site, ground) if one.get("id") != identity.id]
     if others:
         names = ", ".join(sorted(f"ResearchSubject/{one.get('id')}" for one in others))
-        return others[0] if own is None else own, SubjectStanding.HUMAN, (f"{names} was made by somebody else",)
+        by = "another site of fhir-screen" if all(map(is_managed, others)) else "somebody else"
+        return others[0] if own is None else own, SubjectStanding.HUMAN, (f"{names} was made by {by}",)
     if own is None and identity.reference in ground.deleted:
         return None, SubjectStanding.HUMAN, ("a person deleted the ResearchSubject",)
     if own is None:

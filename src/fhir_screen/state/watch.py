@@ -57,6 +57,7 @@ class Watch:
     """What a night has shown so far. ``accepted`` is the reason why a mass change is right."""
 
     folder: StateFolder | None
+    name: str = ""
     before: Mapping[str, Cohort] = field(default_factory=dict)
     accepted: str | None = None
     cohorts: dict[str, Cohort] = field(default_factory=dict)
@@ -66,9 +67,10 @@ class Watch:
     def through(self, done: Iterable[One]) -> Iterator[One]:
         """Counts every patient; where there is a last good night, hands on the first one only after the last has come.
 
-        Raises SafetyStop where the night is unlike the last good one.
+        Raises SafetyStop where the night is unlike the last good one, unless a person has accepted that: then it is
+        remembered before anything is written, so that the next night goes on where this one was interrupted.
         """
-        if self.folder is None or not self.before or self.accepted:
+        if self.folder is None or not self.before:
             yield from map(self.count, done)
             self.compare()
             return
@@ -77,7 +79,10 @@ class Watch:
                 pickle.dump(self.count(one), spool, pickle.HIGHEST_PROTOCOL)
             end = spool.tell()
             self.compare()
-            heed(self.found)
+            if self.accepted:
+                self.folder.keep_good(self.name, self.cohorts)
+            else:
+                heed(self.found)
             spool.seek(0)
             while spool.tell() < end:
                 again: One = pickle.load(spool)  # what we wrote ourselves, into a file that has no name
@@ -99,7 +104,7 @@ def unwatched(trials: Mapping[str, str]) -> Watch:
 
 def watched_plan(folder: StateFolder, scope: Scope, trials: Mapping[str, str]) -> Watch:
     """Compares with the last good night, stops nothing, and leaves the folder as it is."""
-    return Watch(None, folder.last_good(scope.name), cohorts=_empty(trials))
+    return Watch(None, scope.name, folder.last_good(scope.name), cohorts=_empty(trials))
 
 
 @contextmanager
@@ -113,7 +118,7 @@ def watched_run(
 ) -> Iterator[Watch]:
     """A night, alone for its destination; however it ends, its record is written, and a good one is remembered."""
     with folder.locked(scope.lock):
-        watch = Watch(folder, folder.last_good(scope.name), accepted, _empty(trials))
+        watch = Watch(folder, scope.name, folder.last_good(scope.name), accepted, _empty(trials))
         started = clock()
         try:
             yield watch
