@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fhir_screen.core.answers import Answer, EvidenceKind, all_of, any_of, no, not_applicable, unknown, yes
+from fhir_screen.core.codes import canonical_uri
 from fhir_screen.core.dates import (
     BEGINNING,
     END_OF_TIME,
@@ -740,3 +741,33 @@ def test_words_are_found_as_stem_ending_part_or_whole(text: str, hit: str | None
 def test_an_exception_takes_back_only_its_own_text() -> None:
     assert WORDS.find(["family history of cancer", "graft"]) == "graft"
     assert WORDS.find([]) is None
+
+
+@pytest.mark.parametrize(
+    ("one", "limit", "told"),
+    [
+        (Interval.exactly(4), Interval.exactly(4), Truth.TRUE),
+        (Interval.exactly(5), Interval.exactly(4), Truth.FALSE),
+        (Interval(Fraction(3), Fraction(5)), Interval.exactly(4), Truth.UNKNOWN),
+        (Interval.exactly(4), Interval(Fraction(4), Fraction(5)), Truth.UNKNOWN),
+        (Interval.exactly(6), Interval(Fraction(4), Fraction(5)), Truth.FALSE),
+    ],
+)
+def test_what_is_equal_is_exactly_so(one: Interval, limit: Interval, told: Truth) -> None:
+    assert one.compare_interval(Relation.EQUAL, limit) is told
+    if limit.exact and limit.low is not None:
+        assert one.compare(Relation.EQUAL, limit.low) is told
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    ["2.16.840.1.113883.6.1", "oid:2.16.840.1.113883.6.1", "urn:oid:2.16.840.1.113883.6.1", " URN:OID:2.16.840.1.113883.6.1/ "],
+)
+def test_an_oid_is_one_name_however_it_is_spelt(spelling: str) -> None:
+    assert canonical_uri(spelling) == "urn:oid:2.16.840.1.113883.6.1"
+
+
+def test_a_sum_with_an_open_end_has_an_open_end() -> None:
+    below, exact = Interval(Fraction(0), Fraction(2), high_open=True), Interval.exactly(1)
+    (total,) = compute(Apply(Operation.ADD, (Input("a"), Input("b"))), {"a": below, "b": exact}, "male")
+    assert total == Interval(Fraction(1), Fraction(3), high_open=True)

@@ -9,7 +9,7 @@ from fractions import Fraction
 
 from fhir_screen.core.answers import Answer, Evidence, joined, unknown
 from fhir_screen.core.codes import Codebook
-from fhir_screen.core.dates import END_OF_TIME, Length, Period, Span, Window, next_day
+from fhir_screen.core.dates import END_OF_TIME, Length, Period, next_day
 from fhir_screen.core.facts import Fact, PatientRecord
 from fhir_screen.core.rules import Rule
 from fhir_screen.core.truth import Truth, first_reason
@@ -141,7 +141,3 @@ def _around(bound: date, length: Length) -> Iterable[date]:
     yield bound
     yield next_day(bound)
     yield from (leaves, next_day(leaves), next_day(next_day(leaves)), next_day(next_day(next_day(leaves))))
-
-
-def span_window(span: Span) -> Window:
-    return Window(span.first, span.last)
