@@ -10,7 +10,7 @@ from typing import Any, Final
 import click
 
 from fhir_screen.cli.exits import leave
-from fhir_screen.cli.options import Asked, job_of, json_option, output_option, source_options
+from fhir_screen.cli.options import Asked, job_of, json_option, output_option, source_of, source_options
 from fhir_screen.cli.output import emit, say
 from fhir_screen.cli.patients import Heard, records_of
 from fhir_screen.mapping.load import packaged_mappings
@@ -26,7 +26,7 @@ _FIRST_LOOK: Final = 1000
 @source_options
 @json_option
 @output_option
-def codes(source: str, as_json: bool, output: Path | None, **given: Any) -> None:  # noqa: FBT001
+def codes(source: str | None, as_json: bool, output: Path | None, **given: Any) -> None:  # noqa: FBT001
     """List codes and unit spellings of SOURCE that the mappings do not know, as a site overlay to paste and correct.
 
     Of a server it looks at every patient, the first 1000 by id unless --limit, --patient or --group say otherwise.
@@ -35,10 +35,10 @@ def codes(source: str, as_json: bool, output: Path | None, **given: Any) -> None
     Example:  fhir-screen codes sample_bundles -o overlay.yaml
     """
     job, heard = job_of(given), Heard()
-    job = replace(job, want=_of_everybody(source, job.want))
+    job = replace(job, want=_of_everybody(source_of(source, job.chosen), job.want))
     terms = job.study.terms
     names = site_names(job.chosen.mappings or packaged_mappings(), terms)
-    with records_of(source, job, heard) as read:
+    with records_of(source_of(source, job.chosen), job, heard) as read:
         found = inventory.inventory((record for record, _ in read), job.study.trials, terms, names)
     if as_json:
         emit([json.dumps(inventory.as_json(found), ensure_ascii=False) + "\n"], output)

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from fhir_screen.cli.exits import leave
-from fhir_screen.cli.options import PATH, job_of, json_option, output_option, source_options
+from fhir_screen.cli.options import PATH, job_of, json_option, output_option, source_of, source_options
 from fhir_screen.cli.output import emit, say
 from fhir_screen.cli.patients import Heard, records_of
 from fhir_screen.cli.printing import paper
@@ -27,7 +27,9 @@ from fhir_screen.report import coverage_html, coverage_table
 @json_option
 @click.option("--html", "page", type=PATH, metavar="FILE", help="Also write a page with a bar for each atom.")
 @output_option
-def coverage(source: str, show_all: bool, as_json: bool, page: Path | None, output: Path | None, **given: Any) -> None:  # noqa: FBT001
+def coverage(
+    source: str | None, show_all: bool, as_json: bool, page: Path | None, output: Path | None, **given: Any  # noqa: FBT001
+) -> None:
     """Count for how many patients of SOURCE there is any, fresh and usable data, criterion by criterion.
 
     Counted are patients who have, or may have, the disease of the trial.
@@ -38,7 +40,7 @@ def coverage(source: str, show_all: bool, as_json: bool, page: Path | None, outp
     job, heard = job_of(given), Heard()
     wanted = everybody if show_all else candidates_only
     days: set[str] = set()
-    with records_of(source, job, heard) as read:
+    with records_of(source_of(source, job.chosen), job, heard) as read:
         found = counting.coverage(_counted(read, wanted, days), job.study.trials)
     if page is not None:
         emit(coverage_html.render(found, ", ".join(sorted(days))), page)

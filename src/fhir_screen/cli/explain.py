@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from fhir_screen.cli.exits import leave
-from fhir_screen.cli.options import PATH, access_options, job_of, lang_option, trial_options
+from fhir_screen.cli.options import PATH, access_options, job_of, lang_option, source_of, trial_options
 from fhir_screen.cli.output import emit
 from fhir_screen.cli.patients import Heard, screened
 from fhir_screen.core.trials import Trial
@@ -26,7 +26,7 @@ from fhir_screen.report.languages import LANGUAGES
 
 @click.command()
 @click.argument("patient_id", metavar="PATIENT")
-@click.option("--source", required=True, metavar="SOURCE", help="Folder, file or FHIR server.")
+@click.option("--source", metavar="SOURCE", help="Folder, file or FHIR server. Default: the server of the settings.")
 @click.option("--criterion", metavar="ID", help="Only this criterion or atom.")
 @click.option("--format", "form", type=click.Choice(["text", "html", "json"]), default="text", show_default=True)
 @click.option("-o", "output", type=PATH, metavar="PATH", help="Output file. Default: stdout.")
@@ -36,7 +36,7 @@ from fhir_screen.report.languages import LANGUAGES
 @access_options
 @lang_option
 def explain(
-    patient_id: str, source: str, criterion: str | None, form: str, output: Path | None, lang: str, **given: Any
+    patient_id: str, source: str | None, criterion: str | None, form: str, output: Path | None, lang: str, **given: Any
 ) -> None:
     """Explain PATIENT: every criterion with its answer, its evidence, and what would settle it.
 
@@ -46,7 +46,7 @@ def explain(
     job, heard = job_of({**given, "patients": (patient_id,)}), Heard()
     if criterion:
         job = replace(job, study=replace(job.study, trials=_trials_with(job.study, criterion)))
-    with screened(source, job, heard) as done:
+    with screened(source_of(source, job.chosen), job, heard) as done:
         emit(_explained(list(done), form, criterion, LANGUAGES[lang]), output)
     leave(heard.told())
 

@@ -27,7 +27,9 @@ _A_PERSONS_WORK: Final = frozenset({"site.yaml"})
 @click.option("--server", metavar="URL", help="FHIR base of your server. Default: a placeholder to fill in.")
 @click.option("--site-id", metavar="NAME", default="default", show_default=True, help="Your site's short name.")
 @click.option("--time-zone", metavar="ZONE", default="Asia/Seoul", show_default=True, help="Your site's time zone.")
-@click.option("--force", is_flag=True, help="Overwrite files that are there, each kept as NAME.bak; site file and token never.")
+@click.option(
+    "--force", is_flag=True, help="Overwrite files that are there, each kept as NAME.bak; site file and token never."
+)
 def init(folder: Path, server: str | None, site_id: str, time_zone: str, force: bool) -> None:  # noqa: FBT001
     """Write the files of a new site into DIR: settings, site file, token file, systemd timer and cron line.
 

@@ -72,7 +72,8 @@ destination_options = combined(
     click.option("--write-user-file", type=PATH, metavar="FILE", help="user:password for DEST."),
     click.option("--state", type=PATH, metavar="DIR", help="Records of nights. Default: ~/.local/state/fhir-screen."),
 )
-source_options = combined(click.argument("source"), trial_options, patient_options, access_options, population_options)
+source_argument = click.argument("source", required=False)
+source_options = combined(source_argument, trial_options, patient_options, access_options, population_options)
 
 
 output_option = click.option("-o", "output", type=PATH, metavar="PATH", help="Output file. Default: stdout.")
@@ -134,6 +135,15 @@ def settings_of(want: Asked, **more: Any) -> Settings:
     return settings(given, config)
 
 
+def source_of(source: str | None, chosen: Settings) -> str:
+    """The source that was named, else the server of the settings."""
+    if found := source or chosen.server:
+        return found
+    raise UsageError(
+        "no source is given", remedy="a folder, a file or a server: SOURCE, --config FILE or FHIR_SCREEN_CONFIG"
+    )
+
+
 _ELSEWHERE = ("write_to", "write_token_file", "write_user_file", "state")
 
 
@@ -141,7 +151,9 @@ def night_settings(command: str, url: str | None, given: dict[str, Any]) -> tupl
     """The settings of a command about nights, and the source that they name."""
     chosen = settings_of(asked(given), server=url, **{name: given[name] for name in _ELSEWHERE})
     if not chosen.server:
-        raise UsageError("no server is given", remedy=f"fhir-screen {command} URL, or --config FILE, or set FHIR_SCREEN_CONFIG")
+        raise UsageError(
+            "no server is given", remedy=f"fhir-screen {command} URL, or --config FILE, or set FHIR_SCREEN_CONFIG"
+        )
     return chosen, chosen.server
 
 

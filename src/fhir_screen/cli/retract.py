@@ -59,7 +59,9 @@ def retract(
         chosen = replace(chosen, write_to=None)
     target = chosen.write_to or chosen.server
     if not target or not target.lower().startswith(("http://", "https://")):
-        raise UsageError("no server is given", where=target or "", remedy="fhir-screen retract URL, where the decisions stand")
+        raise UsageError(
+            "no server is given", where=target or "", remedy="fhir-screen retract URL, where the decisions stand"
+        )
     own = asked({"site": chosen.site, "mappings": chosen.mappings})
     site = study_of(own, chosen).site.id
     why = (reason or "").strip()
@@ -69,7 +71,9 @@ def retract(
         planned = list(retractions(server, which, site, why))
         done = list(written(server, planned, site, why, datetime.now(UTC))) if yes else planned
     if not done:
-        say(f"nothing of site {site!r} stands at {server.base} for what was asked; another --site has decisions of its own")
+        say(
+            f"nothing of site {site!r} stands at {server.base} for what was asked; another --site has decisions of its own"
+        )
     _tell_retracted(done, yes=yes, as_json=as_json)
 
 

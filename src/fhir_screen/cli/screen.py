@@ -15,6 +15,8 @@ from fhir_screen.cli.options import (
     lang_option,
     patient_options,
     population_options,
+    source_argument,
+    source_of,
     trial_options,
 )
 from fhir_screen.cli.output import emit
@@ -25,7 +27,7 @@ from fhir_screen.report.languages import LANGUAGES
 
 
 @click.command()
-@click.argument("source")
+@source_argument
 @trial_options
 @patient_options
 @access_options
@@ -35,7 +37,7 @@ from fhir_screen.report.languages import LANGUAGES
 @click.option("-o", "output", type=PATH, metavar="PATH", help="Output file. Default: stdout.")
 @lang_option
 def screen(
-    source: str,
+    source: str | None,
     show_all: bool,  # noqa: FBT001
     form: str | None,
     output: Path | None,
@@ -49,7 +51,7 @@ def screen(
     """
     job, heard = job_of(given), Heard()
     wanted = everybody if show_all else candidates_only
-    with screened(source, job, heard) as done:
+    with screened(source_of(source, job.chosen), job, heard) as done:
         found = of_population(done, heard, wanted, " (--all shows them)")
         emit(printed(found, form or default_form(output), LANGUAGES[lang], output), output)
     leave(heard.told())

@@ -56,9 +56,10 @@ def _grounds(decision: Decision, words: Catalogue, at_most: int) -> Iterator[str
     criteria = blocking(decision) or to_review(decision)
     atoms = [(a.id, a.text, words.label(a) or words.label(c)) for c in criteria for a in deciding(c) if not a.asked]
     named = atoms or [(c.id, c.text, words.label(c)) for c in criteria]
-    yield from (
-        f"{own_id} {shortened(text, 70)}{f' ({label})' if label else ''}" for own_id, text, label in named[:at_most]
-    )
+    said = ""
+    for own_id, text, label in named[:at_most]:
+        yield f"{own_id} {shortened(text, 70)}{f' ({label})' if label and label != said else ''}"
+        said = label
     if len(named) > at_most:
         yield words.more.format(count=len(named) - at_most)
 
