@@ -63,5 +63,5 @@ def test_a_retraction_on_a_real_server_is_kept_until_another_mapping_speaks(hapi
     assert statuses() == ["entered-in-error", "not-registered"]
     assert (night().document["unchanged"], statuses()) == (1, ["entered-in-error", "not-registered"])
     words = tiny / "words.yaml"
-    words.write_text(words.read_text("utf-8") + "# corrected\n", encoding="utf-8")
+    words.write_text(f"but_not: [corrected]\n{words.read_text('utf-8')}", encoding="utf-8")
     assert (night().document["updated"], statuses()) == (1, ["preliminary", "candidate"])

@@ -72,7 +72,7 @@ def retract(
         done = list(written(server, planned, site, why, datetime.now(UTC))) if yes else planned
     if not done:
         say(
-            f"nothing of site {site!r} stands at {server.base} for what was asked; another --site has decisions of its own"
+            f"nothing of site {site!r} stands at {server.base} for what was asked: check --trial, --patient, --site"
         )
     _tell_retracted(done, yes=yes, as_json=as_json)
 
