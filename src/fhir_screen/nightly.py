@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from itertools import islice
@@ -28,12 +28,24 @@ from fhir_screen.fhir.server import FhirServer
 from fhir_screen.fhir.sinks import Outcome, Recorded, Sink
 from fhir_screen.mapping.load import Anchors, Study
 from fhir_screen.mapping.population import index_tokens
+from fhir_screen.mapping.yamlfile import did_you_mean
 from fhir_screen.report.inventory import kinds_looked_at, unmapped
 
 Told = Callable[[Damage], None]
 
 _CODINGS: Final = 50_000
 """So many different unknown codings a night counts; where a source makes up a code for each record, no more."""
+
+_NOBODY_THERE: Final = (
+    "nobody was found to be screened: no Patient here has a diagnosis of one of the trials, or none is shown to us "
+    "(`fhir-screen doctor` says which; --everyone asks about all)"
+)
+
+
+_NOT_FOUND_AGAIN: Final = (
+    "{count} of the last good night's patients are not found by a diagnosis any more, and were looked at by their ids"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -57,10 +69,11 @@ def charts_of_files(
     for one in damage:
         told(one)
     if request.patients:
-        patients = [one for one in patients if one.id in request.patients]
-        missing = sorted(set(request.patients) - {one.id for one in patients})
+        everybody_here, patients = patients, [one for one in patients if one.id in request.patients]
+        here = {one.id for one in everybody_here}
+        missing = sorted(set(request.patients) - here)
         if not patients:
-            raise _nobody(missing, str(source))
+            raise _nobody(missing, str(source), did_you_mean(missing[0], here))
         for own_id in missing:
             told(Damage(f"Patient/{own_id}: not in this source", kind="Patient", patient=own_id))
     patients = patients[: request.limit]
@@ -76,22 +89,34 @@ def charts_of_server(
     told: Told,
     whose: Population | None = None,
     on_progress: Callable[[Progress], None] = ignore,
+    listed: Sequence[str] = (),
 ) -> Iterator[RawPatient]:
-    """The charts of a population: the patients asked for, else whom ``whose`` says, else who has the index disease."""
+    """The charts of a population: the patients asked for, else whom ``whose`` says, else who has the index disease.
+
+    ``listed`` are ids of patients of an earlier night. Whom the diagnosis does not find any more is looked at by id:
+    what stands for him has to be said anew.
+    """
     population = ByPatients(request.patients) if request.patients else whose or ByCodes(index_tokens(study))
     chunk = min(request.limit or PATIENTS_PER_SEARCH, PATIENTS_PER_SEARCH)
     charts = pull(server, study.kinds, population, chunk=chunk, on_progress=on_progress, on_damage=told)
-    nobody = True
+    came: set[str] = set()
     for raw in islice(charts, request.limit):
-        nobody = False
+        came.add(raw.id)
         yield raw
-    if nobody and request.patients:
+    if not came and request.patients:
         raise _nobody(request.patients, server.base)
+    if not came:
+        told(Damage(_NOBODY_THERE, kind="Patient", counts=False))
+    lost = sorted(set(listed) - came) if isinstance(population, ByCodes) and request.limit is None else []
+    if lost:
+        told(Damage(_NOT_FOUND_AGAIN.format(count=len(lost)), kind="Patient", counts=False))
+        yield from pull(server, study.kinds, ByPatients(tuple(lost)), chunk=chunk, on_damage=told)
 
 
-def _nobody(ids: Iterable[str], where: str) -> NoInputError:
+def _nobody(ids: Iterable[str], where: str, near: str = "") -> NoInputError:
     named = ", ".join(islice(ids, 5))
-    return NoInputError(f"none of these patients is here: {named}", where=where, remedy="check the id; `fhir-screen screen` lists all")
+    remedy = near or "check the id; `fhir-screen screen` lists all"
+    return NoInputError(f"none of these patients is here: {named}", where=where, remedy=remedy)
 
 
 @dataclass(frozen=True, slots=True)

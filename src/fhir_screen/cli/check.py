@@ -11,6 +11,7 @@ import click
 from fhir_screen.cli.options import asked, settings_of, study_of, trial_options
 from fhir_screen.cli.output import emit
 from fhir_screen.mapping.load import trials_of
+from fhir_screen.report.wording import counted
 
 
 @click.command()
@@ -41,7 +42,7 @@ def check(as_json: bool, **given: Any) -> None:  # noqa: FBT001
     for trial in trials:
         click.echo(f"{trial['trial']} version {trial['version']}: {trial['criteria']} criteria, {trial['atoms']} atoms")
     if chosen.site is not None:
-        click.echo(
-            f"site {study.site.id!r}: {study.terms.local_codes} codes and {study.terms.local_units} spellings of units of its own"
-        )
+        codes_of_site = counted(study.terms.local_codes, "code")
+        spellings = counted(study.terms.local_units, "spelling")
+        click.echo(f"site {study.site.id!r}: {codes_of_site} and {spellings} of units of its own")
     click.echo(f"{concepts} concepts, {codes} codes, {len(study.shapes.resources)} resource types: no mistakes found")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,11 @@ import click
 from fhir_screen.cli.exits import leave
 from fhir_screen.cli.options import PATH, asked, settings_of, study_of
 from fhir_screen.cli.output import emit, say
+from fhir_screen.core.words import Words
+from fhir_screen.mapping.load import packaged_mappings
+from fhir_screen.mapping.names import site_names
 from fhir_screen.mapping.vocabulary import Terms
+from fhir_screen.report.wording import counted
 
 
 @click.command()
@@ -22,21 +26,30 @@ from fhir_screen.mapping.vocabulary import Terms
 def concepts(words: tuple[str, ...], as_json: bool, mappings: Path | None) -> None:  # noqa: FBT001
     """List the concepts of the mappings: name, meaning, resource types, number of codes. WORDS narrow it down.
 
+    What a test is called at sites (혈색소, Hämoglobin) is found too. A concept marked "never counts" takes codes that
+    look alike and mean something else.
+
     \b
     Example:  fhir-screen concepts hemoglobin
     """
     want = asked({"mappings": mappings})
-    terms = study_of(want, settings_of(want)).terms
-    found = [
-        row for row in _rows(terms) if all(word.lower() in f"{row['concept']} {row['label']}".lower() for word in words)
-    ]
+    chosen = settings_of(want)
+    terms = study_of(want, chosen).terms
+    names = site_names(chosen.mappings or packaged_mappings(), terms)
+    found = [row for row in _rows(terms) if all(_is_called(row, word, names) for word in words)]
     if as_json:
         emit([json.dumps({"schema": "fhir-screen/concepts/1", "concepts": found}, ensure_ascii=False) + "\n"])
     else:
         emit(_lines(found))
     if not found:
-        say(f"no concept has {' '.join(words)!r} in its name or meaning")
+        say(f"no concept has {' '.join(words)!r} in its name or meaning; `fhir-screen concepts` lists all")
         leave(1)
+
+
+def _is_called(row: dict[str, Any], word: str, names: Mapping[str, Words]) -> bool:
+    """By its name, its meaning, or what sites call it."""
+    at_sites = names.get(row["concept"])
+    return word.lower() in f"{row['concept']} {row['label']}".lower() or bool(at_sites and at_sites.find([word]))
 
 
 def _rows(terms: Terms) -> Iterator[dict[str, Any]]:
@@ -46,11 +59,12 @@ def _rows(terms: Terms) -> Iterator[dict[str, Any]]:
             "label": terms.vocabulary.label([name]),
             "types": sorted(terms.found_in[name]),
             "codes": len(terms.codes_of.get(name, ())),
+            "counts": not name.endswith("-NEVER"),
         }
 
 
 def _lines(found: list[dict[str, Any]]) -> Iterator[str]:
     width = max((len(row["concept"]) for row in found), default=0)
     for row in found:
-        count = "1 code" if row["codes"] == 1 else f"{row['codes']} codes"
-        yield f"{row['concept']:<{width}}  {row['label']} ({', '.join(row['types'])}; {count})\n"
+        label = row["label"] if row["counts"] else f"never counts: {row['label']}"
+        yield f"{row['concept']:<{width}}  {label} ({', '.join(row['types'])}; {counted(row['codes'], 'code')})\n"

@@ -54,6 +54,8 @@ def init(folder: Path, server: str | None, site_id: str, time_zone: str, force: 
     _lay(place, {name: text for name, text in texts.items() if name not in kept})
     for name in kept:
         click.echo(f"{name} stays as it is; remove it to begin anew", err=True)
+    for name in sorted(set(standing) - set(kept)):
+        click.echo(f"{name} as it was is now {name}.bak", err=True)
     for line in _NEXT.splitlines():
         click.echo(_filled(line, given))
 
@@ -105,10 +107,10 @@ def _lay(place: Path, texts: dict[str, str]) -> None:
 
 
 _NEXT = """\
-Written to @dir@:
+In @dir@ now:
   fhir-screen.toml      how the server is reached         <- look at this first
   site.yaml             what your site knows: local codes, limits, policies
-  token                 empty, for you alone (0600): put the bearer token in, then uncomment token_file
+  token                 for you alone (0600): put the bearer token in, then uncomment token_file
   fhir-screen.service, fhir-screen.timer, fhir-screen.cron    the nightly job, not installed
 Next:
   export FHIR_SCREEN_CONFIG=@dir@/fhir-screen.toml

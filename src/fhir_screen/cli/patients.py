@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,8 +66,11 @@ class Heard:
 
 
 @contextmanager
-def charts(source: str, job: Job, heard: Heard) -> Iterator[Iterator[RawPatient]]:
-    """The patients of a folder, a file or a server as they stand there, with progress on stderr."""
+def charts(source: str, job: Job, heard: Heard, listed: Sequence[str] = ()) -> Iterator[Iterator[RawPatient]]:
+    """The patients of a folder, a file or a server as they stand there, with progress on stderr.
+
+    ``listed`` are the patients of an earlier night, who are looked at although no diagnosis leads to them any more.
+    """
     want, request = job.want, request_of(job.want)
     if not is_server(source):
         if want.everyone or want.group:
@@ -79,7 +82,7 @@ def charts(source: str, job: Job, heard: Heard) -> Iterator[Iterator[RawPatient]
     for words in access.warnings:
         say(f"warning: {words}")
     with FhirServer(access) as server, progress() as on_progress:
-        yield charts_of_server(server, job.study, request, heard.damage, whose(want), on_progress)
+        yield charts_of_server(server, job.study, request, heard.damage, whose(want), on_progress, listed)
 
 
 def _place(source: str) -> Path:
@@ -93,9 +96,9 @@ def packaged_samples() -> Path:
 
 
 @contextmanager
-def screened(source: str, job: Job, heard: Heard) -> Iterator[Iterator[Screened]]:
+def screened(source: str, job: Job, heard: Heard, listed: Sequence[str] = ()) -> Iterator[Iterator[Screened]]:
     """The patients of a source, screened one by one."""
-    with charts(source, job, heard) as raw:
+    with charts(source, job, heard, listed) as raw:
         yield _hearing(screenings(raw, job.study, request_of(job.want)), heard)
 
 

@@ -34,7 +34,7 @@ from fhir_screen.fhir.sinks import Destination, FolderSink, PlanSink, Recorded, 
 from fhir_screen.fhir.writer import EvidenceLinks, Signature
 from fhir_screen.mapping.load import Study
 from fhir_screen.nightly import Night, is_server, night
-from fhir_screen.report.changes import lines, summary
+from fhir_screen.report.changes import lines, listed, summary
 from fhir_screen.settings import Settings, state_folder
 from fhir_screen.state.record import StateFolder
 from fhir_screen.state.watch import Scope, Watch, unwatched, watched_plan, watched_run
@@ -92,18 +92,19 @@ def _night(command: str, url: str | None, given: dict[str, Any], into: Into, *, 
     if not chosen.write_to and not is_server(source):
         raise UsageError("where to write is not said", where=source, remedy="--write-to a folder or a server")
     want, heard, so_far = asked(given), Heard(), Night()
-    job = Job(want, chosen, study_of(want, chosen))
+    job, began = Job(want, chosen, study_of(want, chosen)), datetime.now(UTC)
     with watching(job, given, into) as watch:
-        with screened(source, job, heard) as done, sink(chosen, job.study, into) as target:
+        with screened(source, job, heard, watch.listed) as done, sink(chosen, job.study, into) as target:
             recorded = list(night(watch.through(done), target, so_far))
-        _tell(so_far, heard, recorded, watch, as_json=as_json, dry=into is foreseen)
+        stamp = {"started": began.isoformat(timespec="seconds"), "site": job.study.site.id, "destination": _target(chosen)}
+        _tell(so_far, heard, recorded, watch, stamp, as_json=as_json, dry=into is foreseen)
 
 
 @contextmanager
 def watching(job: Job, given: dict[str, Any], into: Into) -> Iterator[Watch]:
     """The last good night to compare with, and a record of this one; a plan leaves no trace."""
     chosen, study, want = job.chosen, job.study, job.want
-    source, target = chosen.server or "", chosen.write_to or chosen.server or ""
+    source, target = chosen.server or "", _target(chosen)
     trials = {trial.id: trial.identity.version for trial in study.trials}
     folder = chosen.state or (state_folder() if is_server(source) or is_server(target) else None)
     if folder is None or given.get("no_state"):
@@ -122,7 +123,7 @@ def watching(job: Job, given: dict[str, Any], into: Into) -> Iterator[Watch]:
 @contextmanager
 def sink(chosen: Settings, study: Study, into: Into) -> Iterator[Sink]:
     """Where decisions go: the server they came from, another one, or a folder."""
-    target = chosen.write_to or chosen.server or ""
+    target = _target(chosen)
     elsewhere = is_server(target) and target.rstrip("/") != (chosen.server or "").rstrip("/")
     links = EvidenceLinks.NAMED if elsewhere else EvidenceLinks.LITERAL
     signature = Signature(study.site.id, _own_version(), datetime.now(UTC), links)
@@ -141,20 +142,36 @@ def _own_version() -> str:
         return "0"
 
 
-def _tell(so_far: Night, heard: Heard, recorded: Sequence[Recorded], watch: Watch, *, as_json: bool, dry: bool) -> None:
+def _target(chosen: Settings) -> str:
+    return chosen.write_to or chosen.server or ""
+
+
+def _tell(
+    so_far: Night, heard: Heard, recorded: Sequence[Recorded], watch: Watch, stamp: dict[str, Any], *, as_json: bool, dry: bool
+) -> None:
     for one in recorded:
         if one.error is not None:
             say(f"not written: Patient/{one.patient}: {one.error}")
-    code = heard.told()
+    code = _code(so_far, heard.told())
     document = summary(so_far, heard.unread + heard.defects, heard.incomplete, dry=dry)
     changes = [change for one in recorded for change in one.changes]
     watch.noted |= {"summary": document, "not_written": _reasons(recorded)}
     for words in watch.found:
         say(f"{'a run would stop' if dry else 'accepted'}: {words}")
-    emit([json.dumps(document) + "\n"] if as_json else (f"{line}\n" for line in lines(document, changes, dry=dry)))
+    if as_json:
+        told = {**document, **stamp, "exit_code": code, **({"changes": listed(changes)} if dry else {})}
+        emit([json.dumps(told, ensure_ascii=False) + "\n"])
+    else:
+        emit(f"{line}\n" for line in lines(document, changes, dry=dry))
+    if not dry and not is_server(stamp["destination"]):
+        say(f"the Bundles are in {stamp['destination']}")
+    leave(code)
+
+
+def _code(so_far: Night, heard: int) -> int:
     if so_far.duplicates:
-        leave(SafetyStop.exit_code)
-    leave(CONFLICTS if so_far.outcome.conflicts else 1 if so_far.outcome.failed else code)
+        return SafetyStop.exit_code
+    return CONFLICTS if so_far.outcome.conflicts else 1 if so_far.outcome.failed else heard
 
 
 def _reasons(recorded: Iterable[Recorded]) -> dict[str, int]:

@@ -69,16 +69,31 @@ def quantity(value: Json) -> Quantity | None:
     interval = compared(amount, comparator) if amount is not None and known else None
     code, text = _unit(value)
     shown = (
-        f"{comparator or ''}{value['value']} {text or ''}".strip()
+        f"{comparator or ''}{_few_digits(value['value'])} {text or ''}".strip()
         if isinstance(value["value"], str | int | float | Decimal)
         else ""
     )
     return Quantity(interval or ANY_NUMBER, code, text, shown)
 
 
+_DECIMALS_SHOWN: Final = 6
+
+
+def _few_digits(value: object) -> str:
+    """A number as it was recorded; of computed ones with many decimals the first, and a sign that there are more.
+
+    They are cut and not rounded: 8.9999999 must not be shown as 9.
+    """
+    text = str(value)
+    whole, point, decimals = text.partition(".")
+    if len(decimals) <= _DECIMALS_SHOWN or not decimals.isdigit():
+        return text
+    return f"{whole}{point}{decimals[:_DECIMALS_SHOWN]}…"
+
+
 def bare_number(value: object, unit: str = "") -> Quantity | None:
     amount = number(value)
-    return None if amount is None else Quantity(Interval.exactly(amount), None, unit or None, f"{value} {unit}".strip())
+    return None if amount is None else Quantity(Interval.exactly(amount), None, unit or None, f"{_few_digits(value)} {unit}".strip())
 
 
 def quantity_range(value: Json) -> Quantity | None:

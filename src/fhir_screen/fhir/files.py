@@ -97,7 +97,7 @@ def read_files(source: Path) -> Haul:
     try:
         is_folder = stat.S_ISDIR(source.stat().st_mode)
     except (OSError, ValueError) as error:
-        raise NoInputError(_cause(error), where=str(source), remedy=_REMEDY) from error
+        raise NoInputError(_cause(error), where=str(source), remedy=_remedy_for(source)) from error
     if is_folder:
         for path, name in _in_folder(reading, source, "", set()):
             _read_file(reading, path, name)
@@ -110,6 +110,13 @@ def read_files(source: Path) -> Haul:
 
 
 _REMEDY: Final = "give a folder or file with FHIR as JSON or NDJSON, plain or .gz, or the address of a FHIR server"
+
+
+def _remedy_for(source: Path) -> str:
+    """What is not there and looks like the name of a host lacks its scheme."""
+    host = str(source).partition("/")[0]
+    looks_like_host = host == "localhost" or re.fullmatch(r"[\w-]+(?:\.[\w-]+)*(?::\d+|\.[a-z]{2,})", host)
+    return f"the address of a server begins with http:// or https://; else {_REMEDY}" if looks_like_host else _REMEDY
 
 
 @dataclass(slots=True)

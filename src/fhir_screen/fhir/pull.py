@@ -283,7 +283,8 @@ def _cannot_tell_who(server: FhirServer, failed: SearchFailed) -> PreflightError
     what = f"who is to be screened cannot be found out: {failed.detail}"
     if failed.overload:
         return TemporaryError(what, where=server.base, remedy="run the same command again later")
-    return PreflightError(what, where=server.base, remedy="name the patients instead, with --patient")
+    remedy = "ask for reading and searching of it, or say whom with --patient, --group or --everyone"
+    return PreflightError(what, where=server.base, remedy=remedy)
 
 
 def _plain_id(reference: str, kind: str = "Patient") -> str:

@@ -12,15 +12,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from fhir_screen.core.decision import (
-    Action,
-    ClosedStudies,
-    Decision,
-    ObservationAction,
-    SubjectAction,
-    action,
-)
+from fhir_screen.core.decision import ClosedStudies, Decision, action
 from fhir_screen.errors import FhirScreenError, UsageError
+from fhir_screen.fhir.changes import Change, change
 from fhir_screen.fhir.identity import is_managed, patient_id
 from fhir_screen.fhir.raw import Json
 from fhir_screen.fhir.search import PATIENTS_PER_SEARCH
@@ -42,34 +36,6 @@ class Trouble(StrEnum):
     """Others kept writing at the same time, or two resources claim to be the same one of ours."""
     FAILED = "failed"
     """The server refused, could not be read, or nobody knows whether it wrote."""
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """What a decision did, or would do: the words for a plan, and what is counted."""
-
-    patient: str
-    trial: str
-    action: Action
-    verdict: str
-    verdict_before: str | None = None
-    status_before: str | None = None
-    kept: tuple[str, ...] = ()
-    """Why something was left to people; empty where nothing was."""
-
-    @property
-    def created(self) -> bool:
-        return self.action.observation is ObservationAction.CREATE
-
-    @property
-    def updated(self) -> bool:
-        return self.action.writes and not self.created
-
-    @property
-    def kept_human(self) -> bool:
-        return ObservationAction.KEEP_HUMAN is self.action.observation or (
-            SubjectAction.KEEP_HUMAN is self.action.subject
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +182,7 @@ class ServerSink:
 
     def _decided(self, patient: Sequence[Decision], ground: Ground) -> tuple[tuple[Change, ...], tuple[Entry, ...]]:
         parts = _parts(patient, ground, self._signature, self._closed)
-        return tuple(_change(part) for part in parts), entries(parts, self._shared, self._signature)
+        return tuple(change(part) for part in parts), entries(parts, self._shared, self._signature)
 
     def _send(self, wanted: Sequence[Entry]) -> None:
         self._server.transaction(transaction(wanted))
@@ -258,7 +224,7 @@ class FolderSink:
             return _conflict(patient, error)
         except NotWritable as error:
             return _failed(patient, error)
-        return Recorded(own_id, tuple(_change(part) for part in parts))
+        return Recorded(own_id, tuple(change(part) for part in parts))
 
     def _written(self, path: Path, ground: Ground, parts: Sequence[Part]) -> None:
         made = entries(parts, Ground(), self._signature)
@@ -289,18 +255,6 @@ def _parts(
     return tuple(
         Part(decision, one, action(decision, one.standing, closed))
         for decision, one in zip(patient, stands, strict=True)
-    )
-
-
-def _change(part: Part) -> Change:
-    return Change(
-        patient=patient_id(part.decision.patient),
-        trial=part.decision.trial.id,
-        action=part.action,
-        verdict=str(part.decision.verdict),
-        verdict_before=part.held.verdict,
-        status_before=part.held.standing.subject_status,
-        kept=part.held.kept,
     )
 
 

@@ -55,9 +55,10 @@ class Held:
     """What stands for one decision, with what a write needs to know about it and a person wants to be told."""
 
     standing: Standing = field(default_factory=Standing)
+    result: Json | None = None
+    """Our Observation as it stands."""
     result_version: str | None = None
     subject_version: str | None = None
-    result_stands: bool = False
     verdict: str | None = None
     kept: tuple[str, ...] = ()
     """Why something is left to people, in words without patient data."""
@@ -105,9 +106,9 @@ def held(decision: Decision, site: str, ground: Ground) -> Held:
     )
     return Held(
         standing,
+        result=result,
         result_version=version(result),
         subject_version=version(subject),
-        result_stands=result is not None,
         verdict=_verdict(result),
         kept=(*result_reasons, *subject_reasons),
     )

@@ -308,11 +308,12 @@ def _observation(decision: Decision, signature: Signature) -> dict[str, Any]:
         "device": {"reference": signature.device.reference},
     }
     derived = _derived_from(decision, signature)
-    components = [_component(decision.trial, criterion) for criterion in decision.criteria]
+    components = [component(decision.trial, criterion) for criterion in decision.criteria]
     return content | _where_any("derivedFrom", derived) | _where_any("component", components)
 
 
-def _component(trial: TrialIdentity, criterion: CriterionResult) -> dict[str, Any]:
+def component(trial: TrialIdentity, criterion: CriterionResult) -> dict[str, Any]:
+    """One criterion of the Observation: its truth or why there is none, its effect, and why in words."""
     because = _clean(criterion.answer.because)
     code = {
         "coding": [

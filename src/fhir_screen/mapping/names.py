@@ -8,7 +8,7 @@ from pathlib import Path
 from fhir_screen.core.words import Words
 from fhir_screen.mapping.documents import WordsDoc
 from fhir_screen.mapping.validation import validated
-from fhir_screen.mapping.vocabulary import Terms
+from fhir_screen.mapping.vocabulary import CONCEPTS_LISTED, Terms
 from fhir_screen.mapping.yamlfile import did_you_mean, read_yaml
 
 
@@ -21,7 +21,7 @@ def site_names(folder: Path, terms: Terms) -> Mapping[str, Words]:
     listed = validated(WordsDoc, document)
     for concept in listed.words:
         if concept not in terms.found_in:
-            remedy = did_you_mean(concept, terms.found_in)
+            remedy = did_you_mean(concept, terms.found_in) or CONCEPTS_LISTED
             raise document.error(f"unknown concept {concept!r}", ("words", concept), remedy)
     return {concept: _words(words, listed.but_not) for concept, words in listed.words.items()}
 

@@ -12,6 +12,7 @@ from fhir_screen.core.truth import Truth
 from fhir_screen.core.words import Words
 from fhir_screen.mapping import documents as docs
 from fhir_screen.mapping.scope import Scope
+from fhir_screen.mapping.vocabulary import CONCEPTS_LISTED
 from fhir_screen.mapping.yamlfile import Steps, did_you_mean
 
 ANCHORS = frozenset(
@@ -76,7 +77,7 @@ def concepts(scope: Scope, names: Iterable[str]) -> frozenset[str]:
     for number, name in enumerate(names):
         if name not in known:
             here = next((scope.at(s) for s in (number, name) if (*scope.steps, s) in scope.document.lines), scope)
-            raise here.error(f"unknown concept {name!r}", did_you_mean(name, known))
+            raise here.error(f"unknown concept {name!r}", did_you_mean(name, known) or CONCEPTS_LISTED)
     return frozenset(names)
 
 

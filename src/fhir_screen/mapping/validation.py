@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from fhir_screen.errors import MappingError
+from fhir_screen.mapping.mistakes import Collected
 from fhir_screen.mapping.yamlfile import Document, Steps, did_you_mean
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -23,13 +24,30 @@ def validated(model: type[Model], document: Document, content: Any = None, steps
     try:
         return model.model_validate(value)
     except ValidationError as cause:
-        raise _first_mistake(model, document, value, steps, cause) from None
+        mistakes = Collected()
+        for mistake in _one_a_place(value, cause.errors()):
+            with mistakes.part():
+                raise _told(model, document, value, steps, mistake) from None
+        mistakes.tell()
+        raise AssertionError("a refused document has a mistake") from cause
 
 
-def _first_mistake(
-    model: type[BaseModel], document: Document, content: Any, steps: Steps, cause: ValidationError
+def _one_a_place(content: Any, errors: Iterable[ErrorDetails]) -> Iterator[ErrorDetails]:
+    """Of all that is said about one entry (a key, a code, a criterion) what tells most; entries in their order."""
+    by_place: dict[Steps, list[ErrorDetails]] = {}
+    for error in errors:
+        by_place.setdefault(_existing(content, error["loc"])[:_ENTRY], []).append(error)
+    for said in by_place.values():
+        yield min(said, key=lambda error: _telling(content, error))
+
+
+_ENTRY = 2
+"""Entries of a document stand two steps deep: codes[3], criteria.TIL-I07, parameters.lab_validity_days."""
+
+
+def _told(
+    model: type[BaseModel], document: Document, content: Any, steps: Steps, mistake: ErrorDetails
 ) -> MappingError:
-    mistake = min(cause.errors(), key=lambda e: _telling(content, e))
     inside = _existing(content, mistake["loc"])
     where = (*steps, *inside)
     key = str(mistake["loc"][-1])

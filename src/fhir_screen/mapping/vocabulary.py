@@ -227,7 +227,7 @@ def _add_local_code(
     if not local.concept and not local.equals:
         raise document.error("a local code needs `concept` or `equals`", steps, "name the concept it belongs to")
     for concept in local.concept:
-        _known(document, concept, labels, "concept", (*steps, "concept"), remedy=_CONCEPTS)
+        _known(document, concept, labels, "concept", (*steps, "concept"), remedy=CONCEPTS_LISTED)
         if not local.descends:
             rows.add(key, code, Membership(concept, 1000))
         elif not rows.holds(key, code, concept):
@@ -238,7 +238,7 @@ def _add_local_code(
             rows.add(key, code, Membership(membership.concept, 1000, membership.value))
 
 
-_CONCEPTS = "`fhir-screen concepts WORD` lists them"
+CONCEPTS_LISTED = "`fhir-screen concepts WORD` lists them"
 
 
 def _equal(
@@ -314,7 +314,7 @@ def _upper_limits(
     limits = []
     for number, entry in enumerate(doc.upper_limits):
         steps: Steps = ("upper_limits", number)
-        _known(document, entry.test, labels, "concept", (*steps, "test"))
+        _known(document, entry.test, labels, "concept", (*steps, "test"), remedy=CONCEPTS_LISTED)
         value, _, unit = entry.high.partition(" ")
         analyte = analytes.get(analyte_of.get(entry.test, ""))
         if analyte is None or unit not in analyte.factors:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, Final, Protocol
 
@@ -11,7 +11,7 @@ SCHEMA = "fhir-screen/run/1"
 _LISTED: Final = 50
 """So many unknown codings stand in the summary, those of most patients; `fhir-screen codes` has them all."""
 _NAMED: Final = 3
-"""So many of them a person is told."""
+"""So many of them, or of criteria, a person is told in one line."""
 
 
 class Counted(Protocol):
@@ -62,7 +62,7 @@ def lines(document: Mapping[str, Any], changes: Iterable[Any], *, dry: bool) -> 
     yield (
         f"{document['pulled']} patients pulled, {document['screened']} screened: {document['created']} "
         f"{'to create' if dry else 'created'}, {document['updated']} {'to update' if dry else 'updated'}, "
-        f"{document['unchanged']} unchanged, {document['kept_human']} kept because a person decided, "
+        f"{document['unchanged']} unchanged, {document['kept_human']} kept because a person or another site decided, "
         f"{document['conflicts']} conflicts, {document['failed']} failed"
     )
     for trial, counts in document["trials"].items():
@@ -74,13 +74,69 @@ def lines(document: Mapping[str, Any], changes: Iterable[Any], *, dry: bool) -> 
 
 
 def _told(change: Any) -> str:
-    what = f"{change.patient} {change.trial}"
-    kept = f"; kept because a person decided: {'; '.join(change.kept)}" if change.kept else ""
+    """One line: what becomes of this decision, and why; empty where nothing does."""
+    kept = f"kept because a person or another site decided: {'; '.join(change.kept)}" if change.kept else ""
+    parts = [_moved(change), _because(change), kept]
+    told = "; ".join(part for part in parts if part)
+    return f"{_word(change)} {change.patient} {change.trial} {told}" if told else ""
+
+
+def _word(change: Any) -> str:
+    if not change.action.writes:
+        return "keep:     "
+    if change.appears:
+        return "appear:   "
+    if change.disappears:
+        return "disappear:"
+    return "record:   " if change.created else "change:   "
+
+
+def _moved(change: Any) -> str:
+    if not change.action.writes:
+        return ""
     if change.created:
         subject = f", ResearchSubject {change.action.subject_status}" if change.action.subject.value == "create" else ""
-        return f"appear: {what} as {change.verdict}{subject}{kept}"
-    if change.updated:
-        before = change.verdict_before or "?"
-        same = before == change.verdict
-        return f"change: {what} {'still ' + change.verdict if same else before + ' -> ' + change.verdict}{kept}"
-    return f"keep:   {what}{kept}" if kept else ""
+        return f"{change.verdict}{subject}"
+    before = change.verdict_before or "?"
+    return f"still {change.verdict}" if before == change.verdict else f"{before} -> {change.verdict}"
+
+
+def _because(change: Any) -> str:
+    """What turned, and to what; a criterion with the same effect as before says it of something else."""
+    if change.blocked_by and change.action.writes:
+        return f"because {change.blocked_by}"
+    if not change.because:
+        return ""
+    by_turn: dict[str, list[str]] = {}
+    for turn in change.because:
+        by_turn.setdefault(_turned(turn.before, turn.now), []).append(turn.criterion)
+    return "because " + ", ".join(f"{_named(criteria)} {how}" for how, criteria in by_turn.items())
+
+
+def _turned(before: str | None, now: str) -> str:
+    if before == now:
+        return "said otherwise"
+    return now if before is None else f"{before} -> {now}"
+
+
+def _named(criteria: Sequence[str]) -> str:
+    more = f" and {len(criteria) - _NAMED} more" if len(criteria) > _NAMED else ""
+    return f"{', '.join(criteria[:_NAMED])}{more}"
+
+
+def listed(changes: Iterable[Any]) -> list[dict[str, Any]]:
+    """The changes for a script, beside the summary of a plan."""
+    return [
+        {
+            "patient": f"Patient/{one.patient}",
+            "trial": one.trial,
+            "action": _word(one).strip(" :"),
+            "from": one.verdict_before,
+            "to": one.verdict,
+            "blocked_by": one.blocked_by,
+            "because": [{"criterion": turn.criterion, "from": turn.before, "to": turn.now} for turn in one.because],
+            "kept": list(one.kept),
+        }
+        for one in changes
+        if one.action.writes or one.kept
+    ]

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from fhir_screen.report.coverage import AtomCoverage, CriterionCoverage, TrialCoverage
-from fhir_screen.report.coverage_table import patients
+from fhir_screen.report.wording import counted
 
 _STYLE: Final = """
 :root{color-scheme:light dark;--ink:#1b1f24;--paper:#fff;--quiet:#59636e;--line:#d1d9e0;--soft:#eef1f4;
@@ -55,7 +55,7 @@ def render(found: Iterable[TrialCoverage], as_of: str) -> Iterator[str]:
 
 def _population(trial: TrialCoverage) -> str:
     dead = f", {trial.deceased} of them deceased" if trial.deceased else ""
-    return f"{patients(trial.patients)} who have, or may have, the disease{dead}"
+    return f"{counted(trial.patients, 'patient')} who have, or may have, the disease{dead}"
 
 
 def _criterion(criterion: CriterionCoverage, trial: TrialCoverage) -> str:

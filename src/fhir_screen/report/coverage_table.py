@@ -13,7 +13,7 @@ from rich.text import Text
 
 from fhir_screen.report.coverage import AtomCoverage, CriterionCoverage, TrialCoverage
 from fhir_screen.report.table import Paper
-from fhir_screen.report.wording import shortened
+from fhir_screen.report.wording import counted, shortened
 
 _COUNTS: Final = ("Any data", "Fresh", "Usable", "Keeps out", "It alone", "Open")
 
@@ -21,7 +21,7 @@ _COUNTS: Final = ("Any data", "Fresh", "Usable", "Keeps out", "It alone", "Open"
 def render(found: Iterable[TrialCoverage], paper: Paper) -> Iterator[str]:
     """A table a trial: a line for each criterion, and one for each of its atoms where it has several."""
     for trial in found:
-        yield f"{trial.trial}, {patients(trial.patients)}\n"
+        yield f"{trial.trial}, {counted(trial.patients, 'patient')}\n"
         if trial.patients:
             yield _drawn(_table(trial), paper)
             yield from (f"Hardly any data: {line}\n" for line in _lowest(trial))
@@ -33,10 +33,6 @@ LEGEND: Final = (
     "Where silence is a no, an atom decides without any data.\n"
     "Keeps out: whom the criterion excludes. It alone: whom nothing else excludes. Open: whom it leaves undecided."
 )
-
-
-def patients(count: int) -> str:
-    return "1 patient" if count == 1 else f"{count} patients"
 
 
 def _table(trial: TrialCoverage) -> Table:

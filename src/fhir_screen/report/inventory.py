@@ -15,6 +15,7 @@ from fhir_screen.core.trials import Atom, Trial
 from fhir_screen.core.words import Words
 from fhir_screen.mapping.vocabulary import Terms
 from fhir_screen.mapping.walk import selectors
+from fhir_screen.report.wording import counted
 
 UNDECIDED: Final = "NAME-IT"
 """Stands where a person has to name a concept or a unit; no mapping has it, so a forgotten one is an error."""
@@ -307,7 +308,7 @@ def as_overlay(found: Inventory, most: int = 200) -> str:
     others = [entry for entry in coded if not entry.atoms]
     known = [entry for entry in coded if entry.known_system]
     lines = [
-        f"# What the mappings do not know in {_patients(found.patients)}, most frequent first. Write a concept for",
+        f"# What the mappings do not know in {counted(found.patients, 'patient')}, most frequent first. Write a concept for",
         f"# {UNDECIDED} (`fhir-screen concepts WORD` lists them), or `equals: SYSTEM|code` with a code that the mappings",
         "# know, take the # of the line away, and give the file with --site. Lines that stay comments do no harm.",
         "codes:",
@@ -341,7 +342,7 @@ def _unit_lines(unit: UnknownUnit) -> Iterator[str]:
 
 def _code_lines(entry: UnknownCode) -> Iterator[str]:
     parts = [
-        f"{entry.count} x {entry.kind} of {_patients(entry.patients)}",
+        f"{entry.count} x {entry.kind} of {counted(entry.patients, 'patient')}",
         *([f"unit {_quoted(entry.unit)}"] if entry.unit else []),
         *([f"may concern {', '.join(entry.atoms)}"] if entry.atoms else []),
         *([f"perhaps {' or '.join(entry.perhaps)}"] if entry.perhaps else []),
@@ -361,11 +362,7 @@ def _uncoded_lines(found: Inventory) -> Iterator[str]:
     for entry in uncoded:
         words = _quoted(entry.display) if entry.display else "in words that no two patients share"
         concern = f"; may concern {', '.join(entry.atoms)}" if entry.atoms else ""
-        yield f"# {entry.count} x {entry.kind} of {_patients(entry.patients)}, {words}{concern}"
-
-
-def _patients(count: int) -> str:
-    return "1 patient" if count == 1 else f"{count} patients"
+        yield f"# {entry.count} x {entry.kind} of {counted(entry.patients, 'patient')}, {words}{concern}"
 
 
 def _quoted(text: str) -> str:

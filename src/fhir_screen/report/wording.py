@@ -15,6 +15,10 @@ def shortened(text: str, signs: int = 80) -> str:
     return plain if len(plain) <= signs else plain[: signs - 1].rpartition(" ")[0].rstrip(" ,;:") + " …"
 
 
+def counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def blocking(decision: Decision) -> tuple[CriterionResult, ...]:
     return tuple(c for c in decision.criteria if c.effect is Effect.BLOCKS)
 

@@ -64,6 +64,11 @@ class Watch:
     found: tuple[str, ...] = ()
     noted: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def listed(self) -> tuple[str, ...]:
+        """The patients of the last good night, by their ids."""
+        return tuple(sorted({patient for cohort in self.before.values() for patient in cohort.verdicts}))
+
     def through(self, done: Iterable[One]) -> Iterator[One]:
         """Counts every patient; where there is a last good night, hands on the first one only after the last has come.
 
