@@ -211,6 +211,51 @@ def test_a_server_that_ignores_parameters_gives_the_same_night(
     assert json.dumps(deaf.resources) == before
 
 
+# --- who is found -------------------------------------------------------------------------------------------------
+
+
+def verdicts(folder: Path) -> dict[str, str]:
+    bundles = [json.loads(path.read_text("utf-8")) for path in sorted(folder.iterdir())]
+    return {
+        one["subject"]["reference"]: one["valueCodeableConcept"]["coding"][0]["code"]
+        for bundle in bundles
+        for one in (entry["resource"] for entry in bundle["entry"])
+        if one["resourceType"] == "Observation"
+    }
+
+
+def test_whom_the_diagnosis_does_not_find_any_more_is_said_anew(
+    fake: FakeFhir, night: Callable[..., Ended], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    assert night("--write-to", out).code == 0
+    assert set(verdicts(out).values()) == {"likely-eligible"}
+    (condition,) = [one for one in fake.resources if one["id"] == "p3-disease"]
+    condition["code"] = {"coding": [{"system": "http://hl7.org/fhir/sid/icd-10", "code": "D22.9"}]}
+    ended = night("--write-to", out)
+    assert (ended.code, ended.document["pulled"], ended.document["updated"]) == (0, 8, 1)
+    assert "note: 1 of the last good night's patients are not found by a diagnosis any more" in ended.err
+    assert {patient for patient, verdict in verdicts(out).items() if verdict == "not-eligible"} == {"Patient/p3"}
+    assert night("--write-to", out).document["pulled"] == 7, "what was said of him stands, and he is no candidate any more"
+
+
+def test_who_was_merged_into_another_since_comes_once(fake: FakeFhir, night: Callable[..., Ended]) -> None:
+    assert night().code == 0
+    for one in fake.resources:
+        if one["resourceType"] == "Patient" and one["id"] == "p3":
+            one["link"] = [{"other": {"reference": "Patient/p4"}, "type": "replaced-by"}]
+    fake.resources = [one for one in fake.resources if one["id"] != "p3-disease"]
+    ended = night()
+    assert (ended.code, ended.document["pulled"]) == (0, 7), ended.err
+
+
+def test_a_night_that_finds_nobody_says_so(fake: FakeFhir, night: Callable[..., Ended]) -> None:
+    fake.resources = [one for one in fake.resources if one["resourceType"] != "Condition"]
+    ended = night()
+    assert (ended.code, ended.document["pulled"]) == (0, 0)
+    assert ended.err.startswith("note: nobody was found to be screened")
+
+
 # --- what a night leaves behind -----------------------------------------------------------------------------------
 
 

@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -395,6 +396,7 @@ def test_a_night_from_folder_to_folder_writes_once(run: Run, tiny: Path, source:
     assert not out.exists()
     assert json.loads(planned.out)["dry_run"] is True
     first = json.loads(run("run", *given, "--as-of", DAY).out)
+    datetime.fromisoformat(first.pop("started"))
     assert first == {
         "schema": "fhir-screen/run/1",
         "pulled": 3,
@@ -410,6 +412,9 @@ def test_a_night_from_folder_to_folder_writes_once(run: Run, tiny: Path, source:
         "unmapped": {},
         "unmapped_codes": 0,
         "trials": {"TINY-1": {"likely-eligible": 1, "needs-review": 0, "not-eligible": 1}},
+        "site": "default",
+        "destination": str(out),
+        "exit_code": 0,
     }
     written = {path.name: path.read_bytes() for path in out.iterdir()}
     assert sorted(written) == ["p1.json", "p2.json"]

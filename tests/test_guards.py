@@ -275,3 +275,36 @@ def test_a_night_that_finds_another_one_at_work_says_come_again(nights: Nights) 
     with StateFolder(nights.state).locked(lock.stem):
         assert nights.run().code == 75
     assert nights.run().code == 0
+
+
+def test_a_plan_tells_who_appears_changes_and_disappears_and_because_of_what(nights: Nights) -> None:
+    nights.charts(p1="8.1", p2="13", p3="13", p4="13", p5="13", p6="8.1")
+    for patient in ("p2", "p3"):
+        path = nights.place / "source" / f"{patient}.json"
+        write(path, [{**one, "birthDate": "2010-01-01"} if patient == "p2" and "birthDate" in one else one
+                     for one in chart(patient, "13.1" if patient == "p3" else "13")])  # fmt: skip
+    ended = nights.run(command="plan")
+    assert ended.out.splitlines()[:5] == [
+        "would disappear: p1 TINY-1 likely-eligible -> not-eligible; because T-I02 supports -> blocks",
+        "would disappear: p2 TINY-1 likely-eligible -> not-eligible; because T-I03 supports -> blocks",
+        "would change:    p3 TINY-1 still likely-eligible; because T-I02 said otherwise",
+        "would appear:    p5 TINY-1 likely-eligible, ResearchSubject candidate",
+        "would record:    p6 TINY-1 not-eligible; because T-I02 blocks",
+    ]
+    changes = nights.run("--json", command="plan").document["changes"]
+    assert [(one["patient"], one["action"], one["from"], one["to"]) for one in changes[:1]] == [
+        ("Patient/p1", "disappear", "likely-eligible", "not-eligible")
+    ]
+    assert changes[0]["because"] == [{"criterion": "T-I02", "from": "supports", "to": "blocks"}]
+
+
+def test_who_died_disappears_because_of_that(nights: Nights) -> None:
+    path = nights.place / "source" / "p1.json"
+    write(path, [{**one, "deceasedBoolean": True} if "birthDate" in one else one for one in chart("p1", "13")])
+    assert "would disappear: p1 TINY-1 likely-eligible -> not-eligible; because deceased\n" in nights.run(command="plan").out
+
+
+def test_a_shadow_night_says_where_it_wrote(nights: Nights) -> None:
+    ended = nights.run("--json")
+    assert ended.err == f"the Bundles are in {nights.out}\n"
+    assert (ended.document["destination"], ended.document["site"], ended.document["exit_code"]) == (str(nights.out), "default", 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import re
@@ -447,7 +448,28 @@ def test_concepts_are_found_by_their_name_and_their_meaning(tiny: Path) -> None:
     assert found.stdout.splitlines() == ["hemoglobin  hemoglobin (Observation; 1 code)"]
     nothing = fhir_screen("concepts", "zebra", "--mappings", tiny)
     assert (nothing.returncode, nothing.stdout) == (1, "")
-    assert nothing.stderr == "no concept has 'zebra' in its name or meaning\n"
+    assert nothing.stderr == "no concept has 'zebra' in its name or meaning; `fhir-screen concepts` lists all\n"
+
+
+def test_concepts_are_found_by_what_sites_call_them_and_what_never_counts_says_so() -> None:
+    for word in ("혈색소", "Hämoglobin"):
+        assert fhir_screen("concepts", word).stdout == "lab-hemoglobin-mass  hemoglobin (Observation; 8 codes)\n"
+    (line,) = fhir_screen("concepts", "lab-hemoglobin-NEVER").stdout.splitlines()
+    assert line == "lab-hemoglobin-NEVER  never counts: look-alike (Observation; 1 code)"
+
+
+def test_a_report_of_hostile_texts_computes_nothing_and_runs_nothing(tiny: Path, tmp_path: Path) -> None:
+    hostile = "=HYPERLINK(1) <script>alert(1)</script> melanoma"
+    resources = chart("p1", disease="X99")
+    resources[1]["code"] = {"text": hostile}
+    write(tmp_path / "p1.json", resources)
+    page = tmp_path / "report.html"
+    assert fhir_screen("report", tmp_path / "p1.json", "--mappings", tiny, "--as-of", DAY, "-o", page).returncode == 0
+    rows = list(csv.reader(io.StringIO(page.with_suffix(".csv").read_text("utf-8"))))
+    assert any("HYPERLINK" in cell for cell in rows[1]), rows
+    assert [cell for row in rows for cell in row if cell.startswith(("=", "+", "-", "@"))] == []
+    assert "<script>" not in page.read_text("utf-8")
+    assert "&lt;script&gt;" in page.read_text("utf-8")
 
 
 def test_the_samples_are_a_source_wherever_the_program_is_run(tmp_path: Path) -> None:
@@ -461,6 +483,6 @@ def test_the_samples_are_a_source_wherever_the_program_is_run(tmp_path: Path) ->
 def test_check_says_what_the_site_file_brought(tiny: Path, tmp_path: Path) -> None:
     site = tmp_path / "site.yaml"
     site.write_text("site: north\ncodes:\n  - {system: urn:x, code: HB, concept: hemoglobin}\n", "utf-8")
-    assert "site 'north': 1 codes and 0 spellings of units of its own" in fhir_screen(
+    assert "site 'north': 1 code and 0 spellings of units of its own" in fhir_screen(
         "check", "--mappings", tiny, "--site", site
     ).stdout

@@ -39,11 +39,12 @@ def test_nothing_stands_on_an_empty_server() -> None:
 
 
 def test_what_the_machine_wrote_stands_as_its_own() -> None:
-    assert look(written(likely()), likely()) == Held(
+    resources = written(likely())
+    assert look(resources, likely()) == Held(
         Standing(likely().digest, subject=SubjectStanding.OURS, subject_status="candidate"),
+        result=resources["Observation"],
         result_version="1",
         subject_version="1",
-        result_stands=True,
         verdict="likely-eligible",
     )
 
@@ -218,7 +219,7 @@ def test_a_settled_chunk_of_patients_costs_two_searches(fhir: VersionedFhir, htt
     fhir.searches.clear()
     ground = _survey(httpserver, decisions, known)
     assert [kind for kind, _ in fhir.searches] == ["ResearchSubject", "Observation"]
-    assert all(held(one, "north", ground).result_stands for one in decisions)
+    assert all(held(one, "north", ground).result is not None for one in decisions)
 
 
 def test_what_is_read_before_a_write_comes_from_no_store(fhir: VersionedFhir, httpserver: HTTPServer) -> None:

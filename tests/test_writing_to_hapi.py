@@ -236,7 +236,7 @@ def test_a_deletion_between_read_and_write_is_a_conflict(
     server.transaction(transaction(entries([part], Ground(), signature)))
     subject = subject_identity(site, likely(patient)).reference
     deleted(hapi, subject)
-    stale = Held(_ours(patient), result_version="1", subject_version="1", result_stands=True)
+    stale = Held(_ours(patient), result_version="1", subject_version="1", result={})
     part = Part(likely(patient), stale, action(likely(patient), stale.standing))
     shared = Ground.of(read(hapi, one) for one in (_device(site), study_identity(site, ALPHA).reference))
     with pytest.raises(Conflict):
@@ -250,7 +250,7 @@ def test_a_stale_version_is_a_conflict(hapi: str, server: FhirServer, site: str,
     server.transaction(transaction(entries([part], Ground(), signature)))
     subject = subject_identity(site, likely(patient)).reference
     changed = put(hapi, {**read(hapi, subject), "status": "withdrawn"})
-    stale = Held(_ours(patient), result_version="1", subject_version="1", result_stands=True)
+    stale = Held(_ours(patient), result_version="1", subject_version="1", result={})
     part = Part(likely(patient), stale, action(likely(patient), stale.standing))
     shared = Ground.of(read(hapi, one) for one in (_device(site), study_identity(site, ALPHA).reference))
     with pytest.raises(Conflict):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from itertools import islice
@@ -20,6 +20,7 @@ from fhir_screen.core.truth import Reason, Truth
 from fhir_screen.errors import NoInputError, SafetyStop
 from fhir_screen.fhir.assemble import assemble
 from fhir_screen.fhir.files import read_files
+from fhir_screen.fhir.identity import patient_id
 from fhir_screen.fhir.pull import ByCodes, ByPatients, Population, Progress, ignore, pull
 from fhir_screen.fhir.raw import Damage, RawPatient
 from fhir_screen.fhir.reader import read
@@ -107,10 +108,20 @@ def charts_of_server(
         raise _nobody(request.patients, server.base)
     if not came:
         told(Damage(_NOBODY_THERE, kind="Patient", counts=False))
-    lost = sorted(set(listed) - came) if isinstance(population, ByCodes) and request.limit is None else []
-    if lost:
-        told(Damage(_NOT_FOUND_AGAIN.format(count=len(lost)), kind="Patient", counts=False))
-        yield from pull(server, study.kinds, ByPatients(tuple(lost)), chunk=chunk, on_damage=told)
+    if isinstance(population, ByCodes) and request.limit is None:
+        yield from _found_no_more(server, study, sorted({*map(patient_id, listed)} - came), came, told)
+
+
+def _found_no_more(
+    server: FhirServer, study: Study, ids: Sequence[str], came: Container[str], told: Told
+) -> Iterator[RawPatient]:
+    """The charts of these patients; one who was merged into another since comes with that one, who may have come."""
+    if not ids:
+        return
+    told(Damage(_NOT_FOUND_AGAIN.format(count=len(ids)), kind="Patient", counts=False))
+    for raw in pull(server, study.kinds, ByPatients(tuple(ids)), on_damage=told):
+        if raw.id not in came:
+            yield raw
 
 
 def _nobody(ids: Iterable[str], where: str, near: str = "") -> NoInputError:

@@ -33,16 +33,23 @@ def validated(model: type[Model], document: Document, content: Any = None, steps
 
 
 def _one_a_place(content: Any, errors: Iterable[ErrorDetails]) -> Iterator[ErrorDetails]:
-    """Of all that is said about one entry (a key, a code, a criterion) what tells most; entries in their order."""
+    """Of all that is said about one entry (a key, a code, a criterion) what tells most; entries in their order.
+
+    Where a key is unknown, the one that is missing beside it is the same mistake.
+    """
+    said = list(errors)
+    misspelt = {error["loc"][:-1] for error in said if error["type"] == "extra_forbidden"}
     by_place: dict[Steps, list[ErrorDetails]] = {}
-    for error in errors:
+    for error in said:
+        if error["type"] == "missing" and error["loc"][:-1] in misspelt:
+            continue
         by_place.setdefault(_existing(content, error["loc"])[:_ENTRY], []).append(error)
-    for said in by_place.values():
-        yield min(said, key=lambda error: _telling(content, error))
+    for of_entry in by_place.values():
+        yield min(of_entry, key=lambda error: _telling(content, error))
 
 
 _ENTRY = 2
-"""Entries of a document stand two steps deep: codes[3], criteria.TIL-I07, parameters.lab_validity_days."""
+"""Entries of a document stand two steps deep: codes[3], criteria.I07, parameters.lab_validity_days."""
 
 
 def _told(
