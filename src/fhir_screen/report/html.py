@@ -43,7 +43,7 @@ padding:.25rem 0;border-top:1px solid var(--line);break-inside:avoid}
 .funnel svg{display:block;width:100%;height:.85rem}.all{fill:var(--line)}.out{fill:var(--stop)}.ask{fill:var(--ask)}
 @media(max-width:40rem){body{padding:1rem}.funnel li{grid-template-columns:1fr;gap:.1rem}}
 @media print{body{max-width:none;padding:0;font-size:10pt;-webkit-print-color-adjust:exact;print-color-adjust:exact}
-h2,h3{break-after:avoid}details{break-inside:avoid-page}summary{list-style:none}
+h2,h3,h3+p{break-after:avoid}details{break-inside:avoid-page}summary{list-style:none}
 .sums{background:none;border:1px solid var(--line)}}
 """
 
