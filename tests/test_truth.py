@@ -708,8 +708,8 @@ def test_a_unit_is_its_code_where_that_is_one_and_else_its_text(
 
 
 WORDS = Words.of(
-    ["surg-", "-ectomy", "-blastoma-", "graft", "이식", "brain metasta-"],
-    ["family history", "no evidence of", "skin graft"],
+    ["surg-", "-ectomy", "-blastoma-", "graft", "이식", "brain metasta-", "cancer-", "암", "liver + tumor-", "!skin graft", "!cream"],
+    ["family history ...", "... family history", "no evidence of ...", "... screening", "benign", "... 검진", "... ruled out"],
 )
 
 
@@ -732,6 +732,29 @@ WORDS = Words.of(
         ("NO EVIDENCE OF graft failure", None),
         ("skin graft", None),
         ("", None),
+        ("Family history of breast and ovarian cancer", None),
+        ("Family history of stroke; colon cancer", "cancer"),
+        ("Cancer family history", None),
+        ("Cancer in somebody whose family history is empty", "cancer"),
+        ("Breast cancer screening", None),
+        ("Breast cancers, screening", None),
+        ("Breast cancer found by screening", "cancer"),
+        ("Cancer was ruled out", None),
+        ("Cancer of the lung, infection was ruled out", "cancer"),
+        ("Prostate cancer with benign hyperplasia", "cancer"),
+        ("Benign hyperplasia and prostate cancer", "cancer"),
+        ("Benign hyperplasia of the prostate, cancer", "cancer"),
+        ("Benign blastoma", None),
+        ("위암 검진", None),
+        ("위암검진", None),
+        ("위암 (검진에서 발견)", "암"),
+        ("검진에서 발견된 위암", "암"),
+        ("graft, skin graft", "graft"),
+        ("Graft cream", None),
+        ("Graft and cream", "graft"),
+        ("Tumor of the liver", "liver, tumor"),
+        ("Liver with a benign tumor", None),
+        ("Tumor. Liver normal", "liver, tumor"),
     ],
 )
 def test_words_are_found_as_stem_ending_part_or_whole(text: str, hit: str | None) -> None:

@@ -1,33 +1,68 @@
-"""Words that betray an uncoded record, and the phrases that take a hit back (rule R14)."""
+"""Words that betray an uncoded record, and the phrases that take a hit back (rule R14).
+
+A phrase takes back what it speaks of, and no more: "Breast cancer, found by screening" is a cancer, "benign" of one
+finding says nothing of the next. Which hits a phrase reaches is written in the mapping, by three dots:
+
+    phrase          whatever stands in the same part of a list ("steroid cream", "graft of the cornea")
+    phrase ...      what follows it in the same clause ("family history of colon cancer")
+    ... phrase      what stands directly before it ("breast cancer screening", "not pregnant" itself needs no dots)
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from enum import Enum
+
+
+class Reach(Enum):
+    """Which hits a phrase takes back; one that is itself part of the phrase always."""
+
+    PART = "the same part of a list"
+    AFTER = "what follows in the clause"
+    BEFORE = "what stands directly before"
+
+
+@dataclass(frozen=True, slots=True)
+class Exception_:
+    """A phrase, compiled, and its reach."""
+
+    pattern: re.Pattern[str]
+    reach: Reach
+
+    @staticmethod
+    def of(phrase: str) -> Exception_:
+        if phrase.endswith(_DOTS):
+            return Exception_(_phrase(phrase.removesuffix(_DOTS).rstrip()), Reach.AFTER)
+        if phrase.startswith(_DOTS):
+            return Exception_(_phrase(phrase.removeprefix(_DOTS).lstrip()), Reach.BEFORE)
+        return Exception_(_phrase(phrase), Reach.PART)
 
 
 @dataclass(frozen=True, slots=True)
 class Words:
     """Compiled once. "surg-" begins a word, "-ectomy" ends one, "-blastoma-" stands anywhere, "graft" is a whole word;
-    "brain + metasta-" hits where both stand in one text, in any order.
+    "brain + metasta-" hits where both stand in one text, in any order; "!phrase" is an exception of this list alone.
 
     Words of scripts without blanks between them (Korean) are found anywhere.
     """
 
-    hit: re.Pattern[str]
-    exempt: re.Pattern[str] | None
-    together: tuple[tuple[re.Pattern[str], ...], ...] = ()
+    hits: tuple[tuple[re.Pattern[str], ...], ...]
+    """Each alone, or several that have to stand together."""
+    exceptions: tuple[Exception_, ...] = ()
     known: dict[str, str | None] = field(default_factory=dict, compare=False, repr=False)
     """What was found in a text before: the same displays come with every patient."""
 
     @staticmethod
-    def of(words: Iterable[str], but_not: Iterable[str] = ()) -> Words:
-        listed = [word.split(" + ") for word in words]
-        alone = "|".join(_pattern(parts[0]) for parts in listed if len(parts) == 1)
-        together = tuple(tuple(re.compile(_pattern(part)) for part in parts) for parts in listed if len(parts) > 1)
-        exempt = "|".join(_phrase(phrase) for phrase in but_not)
-        return Words(re.compile(alone or _NOTHING), re.compile(exempt) if exempt else None, together)
+    def of(listed: Iterable[str], but_not: Iterable[str] = ()) -> Words:
+        words = list(listed)
+        hits = [word.split(" + ") for word in words if not word.startswith("!")]
+        alone = "|".join(_pattern(parts[0]) for parts in hits if len(parts) == 1)
+        together = tuple(tuple(re.compile(_pattern(part)) for part in parts) for parts in hits if len(parts) > 1)
+        own = [word[1:] for word in words if word.startswith("!")]
+        exceptions = tuple(Exception_.of(phrase) for phrase in (*but_not, *own))
+        return Words(((re.compile(alone),), *together) if alone else together, exceptions)
 
     def find(self, texts: Iterable[str]) -> str | None:
         """The first word that is hit in one of the texts, or None."""
@@ -35,25 +70,54 @@ class Words:
             if text not in self.known:
                 if len(self.known) >= _REMEMBERED:
                     self.known.clear()
-                self.known[text] = self._judged(text.lower())
+                self.known[text] = self._found(text.lower())
             if found := self.known[text]:
                 return found
         return None
 
-    def _judged(self, text: str) -> str | None:
-        return None if self.exempt is not None and self.exempt.search(text) else self._found(text)
-
     def _found(self, text: str) -> str | None:
-        if match := self.hit.search(text):
-            return match.group()
-        for patterns in self.together:
-            matches = [pattern.search(text) for pattern in patterns]
+        taken_back = list(self._exceptions(text))
+        for patterns in self.hits:
+            matches = [next(_left(pattern, text, taken_back), None) for pattern in patterns]
             if all(matches):
                 return ", ".join(match.group() for match in matches if match)
         return None
 
+    def _exceptions(self, text: str) -> Iterator[tuple[re.Match[str], Reach]]:
+        for exception in self.exceptions:
+            for match in exception.pattern.finditer(text):
+                yield match, exception.reach
 
-_NOTHING = r"(?!)"
+
+_Taken = list[tuple[re.Match[str], Reach]]
+
+
+def _left(pattern: re.Pattern[str], text: str, exceptions: _Taken) -> Iterator[re.Match[str]]:
+    """The hits that no exception takes back."""
+    for hit in pattern.finditer(text):
+        if not any(_takes_back(phrase, reach, hit, text, exceptions) for phrase, reach in exceptions):
+            yield hit
+
+
+def _takes_back(phrase: re.Match[str], reach: Reach, hit: re.Match[str], text: str, exceptions: _Taken) -> bool:
+    if phrase.start() < hit.end() and hit.start() < phrase.end():
+        return True
+    between = text[phrase.end() : hit.start()] if phrase.end() <= hit.start() else text[hit.end() : phrase.start()]
+    match reach:
+        case Reach.PART:
+            return not _PART_ENDS.search(between)
+        case Reach.AFTER:
+            return phrase.end() <= hit.start() and not _CLAUSE_ENDS.search(between)
+        case Reach.BEFORE:
+            return hit.end() <= phrase.start() and _BARELY.fullmatch(between) is not None
+
+
+_CLAUSE = r"[;:()\[\]\n,]|\.(?=\s|$)|\b(?:with|but|mit|aber)\b|동반"
+_CLAUSE_ENDS = re.compile(_CLAUSE)
+_PART_ENDS = re.compile(rf"{_CLAUSE}|[/&+]|\b(?:and|or|und|oder|sowie)\b|및")
+_BARELY = re.compile(r"[^\W\d_]*?(?:[\s,:–-]+(?:is|was|are|were|ist|sind|war|wurde|wurden|has been)\b)?[\s,:–-]*")
+"""The rest of the word that was hit, a blank or a comma, a form of "to be", a particle."""
+_DOTS = "..."
 _REMEMBERED = 50_000
 
 
@@ -66,7 +130,7 @@ def _pattern(word: str) -> str:
     return before + core + after
 
 
-def _phrase(phrase: str) -> str:
+def _phrase(phrase: str) -> re.Pattern[str]:
     """A phrase that takes a hit back begins where a word begins: "not inhaled" is one, "uninhaled" is none."""
     text = re.escape(phrase.lower())
-    return rf"(?<![a-z]){text}" if phrase[:1].isascii() and phrase[:1].isalpha() else text
+    return re.compile(rf"(?<![a-z]){text}" if phrase[:1].isascii() and phrase[:1].isalpha() else text)

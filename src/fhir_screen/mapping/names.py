@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from fhir_screen.core.words import Words
@@ -23,9 +23,4 @@ def site_names(folder: Path, terms: Terms) -> Mapping[str, Words]:
         if concept not in terms.found_in:
             remedy = did_you_mean(concept, terms.found_in) or CONCEPTS_LISTED
             raise document.error(f"unknown concept {concept!r}", ("words", concept), remedy)
-    return {concept: _words(words, listed.but_not) for concept, words in listed.words.items()}
-
-
-def _words(listed: Sequence[str], but_not: Sequence[str]) -> Words:
-    hits = [word for word in listed if not word.startswith("!")]
-    return Words.of(hits, [*but_not, *(word[1:] for word in listed if word.startswith("!"))])
+    return {concept: Words.of(words, listed.but_not) for concept, words in listed.words.items()}

@@ -126,7 +126,7 @@ def compile_terms(
     codebook = Codebook(code_systems, rows.frozen())
     vocabulary = Vocabulary(codebook, UnitTable.of(spellings), analyte_table, labels, limits)
     word_doc = validated(WordsDoc, words)
-    compiled = {name: _words(listed, word_doc.but_not) for name, listed in word_doc.words.items()}
+    compiled = {name: Words.of(listed, word_doc.but_not) for name, listed in word_doc.words.items()}
     return Terms(
         vocabulary, found_in, analyte_of, compiled,
         {name: tuple(codes) for name, codes in codes_of.items()},
@@ -154,12 +154,6 @@ def _check_spellings(document: Document, doc: UnitsDoc, site: tuple[Document, Si
                 if other != ucum:
                     steps = ("units", ucum, number - 1) if number else ("units", ucum)
                     raise source.error(f"the spelling {text!r} already means {other}", steps, "keep it under one unit")
-
-
-def _words(listed: Iterable[str], but_not: Iterable[str]) -> Words:
-    """A list's own exceptions stand in it with an exclamation mark before them."""
-    hits = [word for word in listed if not word.startswith("!")]
-    return Words.of(hits, [*but_not, *(word[1:] for word in listed if word.startswith("!"))])
 
 
 def folded_text(text: str) -> str:
