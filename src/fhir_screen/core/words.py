@@ -34,7 +34,7 @@ class Exception_:
     @staticmethod
     def of(phrase: str) -> Exception_:
         if phrase.endswith(_DOTS):
-            return Exception_(_phrase(phrase.removesuffix(_DOTS).rstrip()), Reach.AFTER)
+            return Exception_(_phrase(phrase.removesuffix(_DOTS).rstrip(), r"(?![a-z])"), Reach.AFTER)
         if phrase.startswith(_DOTS):
             return Exception_(_phrase(phrase.removeprefix(_DOTS).lstrip()), Reach.BEFORE)
         return Exception_(_phrase(phrase), Reach.PART)
@@ -130,7 +130,7 @@ def _pattern(word: str) -> str:
     return before + core + after
 
 
-def _phrase(phrase: str) -> re.Pattern[str]:
+def _phrase(phrase: str, end: str = "") -> re.Pattern[str]:
     """A phrase that takes a hit back begins where a word begins: "not inhaled" is one, "uninhaled" is none."""
-    text = re.escape(phrase.lower())
+    text = re.escape(phrase.lower()) + end
     return re.compile(rf"(?<![a-z]){text}" if phrase[:1].isascii() and phrase[:1].isalpha() else text)
