@@ -29,7 +29,7 @@ class Where:
     """A further condition on a fact: one of its codings of this role lies in these concepts.
 
     ``missing`` is the answer where the record gives no such coding; ``otherwise`` where it gives another, unless it
-    lies in ``against``, which is a no. Facts of the ``doubtful`` concepts are unknown where the coding is missing,
+    lies in ``against``, which is a no; ``mixed`` where it gives both, one of these concepts and another (None: as ``matched``). Facts of the ``doubtful`` concepts are unknown where the coding is missing,
     whatever ``missing`` says. A coding that nobody listed may be one of them; with ``words`` only where its words
     say so.
     """
@@ -42,6 +42,7 @@ class Where:
     doubtful: frozenset[str] = frozenset()
     words: Words | None = None
     against: frozenset[str] = frozenset()
+    mixed: Truth | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,13 +116,30 @@ _NO_STATE = (Truth.UNKNOWN, Reason.STATUS)
 
 
 def carried_out(found: Iterable[Match]) -> list[Match]:
-    """Without the orders of which the record tells what became of them: an intake before an order (rule R15)."""
+    """Without the orders of which the record tells what became of them: an intake before an order (rule R15).
+
+    An order that reaches beyond the last intake told of is a question from there on: one administration says nothing of
+    the next, and a statement that has ended contradicts it.
+    """
     listed = list(found)
     told = [m.fact for m in listed if _ORDER not in m.fact.flags and m.fact.standing is Standing.HOLDS]
-    return [m for m in listed if _ORDER not in m.fact.flags or not any(_tells_of(fact, m.fact) for fact in told)]
+    return [left for m in listed if (left := _left_of_order(m, told) if _ORDER in m.fact.flags else m) is not None]
 
 
 _ORDER = "order_only"
+_ADMINISTERED = 1
+"""The rank of an administration."""
+
+
+def _left_of_order(order: Match, told: Iterable[Fact]) -> Match | None:
+    intakes = [fact for fact in told if _tells_of(fact, order.fact)]
+    if not intakes:
+        return order
+    if order.fact.period is None or order.fact.period.end.first <= max(p.end.last for f in intakes if (p := f.period)):
+        return None
+    given = all(fact.rank == _ADMINISTERED for fact in intakes)
+    reason = first_reason((order.reason, Reason.NO_DATA if given else Reason.CONFLICTING))
+    return Match(order.fact, Truth.UNKNOWN, reason, order.flags | (frozenset() if given else {"conflicting"}))
 
 
 def _tells_of(intake: Fact, order: Fact) -> bool:
@@ -159,7 +176,8 @@ def holds_where(fact: Fact, where: Where) -> Truth:
     if not codings:
         return Truth.UNKNOWN if fact.concepts & where.doubtful else where.missing
     if any(coding.names & where.concepts for coding in codings):
-        return where.matched
+        mixed = any(not coding.names & where.concepts and (coding.conclusive or coding.concepts) for coding in codings)
+        return where.mixed if mixed and where.mixed is not None else where.matched
     if any(coding.names & where.against for coding in codings):
         return Truth.FALSE
     if where.words is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta, tzinfo
 from decimal import Decimal
@@ -178,16 +178,42 @@ class Stretch:
 
 
 def dated(value: object, zone: tzinfo, born: Span | None) -> Span | Stretch | None:
-    """A date, dateTime or instant, a Period, an Age or a Range of ages; None for what is none of them (rule R7)."""
+    """A date, dateTime or instant, a Period, a Timing or a Dosage with one, an Age or a Range of ages (rule R7).
+
+    None for what is none of them, or has no dates.
+    """
     if isinstance(value, str):
         return Span.parse(value, zone)
     if not isinstance(value, dict):
         return None
+    if isinstance(timing := value.get("timing"), dict):
+        return _timed(timing, zone)
     if "start" in value or "end" in value:
         return stretch(value, zone)
     if "low" in value or "high" in value:
         return _age_range(value, born)
     return _at_age(value, born)
+
+
+def _timed(timing: Json, zone: tzinfo) -> Stretch | None:
+    """From the first event or bound of a Timing to the last."""
+    events = timing.get("event")
+    days = [day for event in events if (day := Span.parse(event, zone))] if isinstance(events, list) else []
+    if days:
+        return hull(days)
+    repeat = timing.get("repeat")
+    bounded = repeat.get("boundsPeriod") if isinstance(repeat, dict) else None
+    return stretch(bounded, zone) if isinstance(bounded, dict) else None
+
+
+def hull(many: Sequence[Span | Stretch]) -> Stretch:
+    """From the first beginning to the last end; open where one of them is."""
+    starts = [one if isinstance(one, Span) else one.start for one in many]
+    ends = [one if isinstance(one, Span) else one.end for one in many]
+    known_starts, known_ends = [s for s in starts if s], [e for e in ends if e]
+    start = Span(min(s.first for s in known_starts), min(s.last for s in known_starts)) if len(known_starts) == len(many) else None
+    end = Span(max(e.first for e in known_ends), max(e.last for e in known_ends)) if len(known_ends) == len(many) else None
+    return Stretch(start, end)
 
 
 def stretch(value: Json, zone: tzinfo) -> Stretch | None:

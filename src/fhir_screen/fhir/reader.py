@@ -23,6 +23,7 @@ from fhir_screen.fhir.datatypes import (
     dose,
     dose_amount,
     flat,
+    hull,
     items,
     objects,
     quantity,
@@ -399,15 +400,17 @@ def _consistent(start: Span, end: Span) -> Period | None:
 def _first(reading: _Reading, places: Iterable[Place], resource: Json) -> tuple[Span | Stretch | None, str]:
     """The first place that yields a date, and its flag."""
     for place in places:
-        for value in _found(reading, place, resource):
-            found = dated(value, reading.zone, reading.person.born)
-            if found is not None:
-                return _taken(found, place.take), place.flag
+        told = [dated(value, reading.zone, reading.person.born) for value in _found(reading, place, resource)]
+        found = [one for one in told if one is not None]
+        if place.take is Take.ALL:
+            found = [hull(found)] if found and len(found) == len(told) else []
+        if found:
+            return _taken(found[0], place.take), place.flag
     return None, ""
 
 
 def _taken(found: Span | Stretch, take: Take) -> Span | Stretch:
-    if isinstance(found, Span) or take is Take.WHOLE:
+    if isinstance(found, Span) or take in (Take.WHOLE, Take.ALL):
         return found
     return found.begins if take is Take.START else found.ends
 
@@ -630,8 +633,8 @@ def _doses(shape: DosesShape | None, resource: Json, zone: tzinfo) -> tuple[Dose
 
 
 def _dose(shape: DosesShape, line: Json, zone: tzinfo, *, stepwise: bool, lines: int) -> Dose:
-    amounts = (dose_amount(one) for path in shape.amount for one in objects(path(line)))
-    amount = next((one for one in amounts if one is not None), None)
+    amounts = {one for path in shape.amount for said in objects(path(line)) if (one := dose_amount(said)) is not None}
+    amount = amounts.pop() if len(amounts) == 1 else None  # what was ordered and what was calculated may differ
     if shape.single:
         return dose(amount, (1, 1))
     repeat = next((one for path in shape.repeat for one in objects(path(line))), _NO_OBJECT)

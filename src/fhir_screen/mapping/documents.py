@@ -100,7 +100,7 @@ class PlaceDoc(Doc):
     then: str = ""
     reported_by: str = ""
     via: str = ""
-    take: Literal["whole", "start", "end"] = "whole"
+    take: Literal["whole", "start", "end", "all"] = "whole"
     flag: str = ""
     system: str = ""
 
@@ -215,6 +215,8 @@ class WhereDoc(Doc):
     missing: Literal["yes", "no", "unknown"] = "unknown"
     otherwise: Literal["yes", "no", "unknown"] = "no"
     matched: Literal["yes", "no", "unknown"] = "yes"
+    mixed: Literal["yes", "no", "unknown", ""] = ""
+    """Where one coding lies in ``is`` and another does not; left out: as ``matched``."""
     against: Names = ()
     """Concepts that are a no where ``otherwise`` is not."""
     doubtful: Names = ()

@@ -11,11 +11,12 @@ from fhir_screen.mapping.paths import Path
 
 
 class Take(StrEnum):
-    """Which end of a period a date is."""
+    """Which end of a period a date is; ``ALL``: from the first to the last of all that stand there, if each has one."""
 
     WHOLE = "whole"
     START = "start"
     END = "end"
+    ALL = "all"
 
 
 @dataclass(frozen=True, slots=True)
