@@ -116,6 +116,11 @@ def _same_unit(one: Quantity, other: Quantity) -> bool:
     return {one.unit_code, one.unit_text} & {other.unit_code, other.unit_text} != set()
 
 
+def _begun(chart: Chart, fact: Fact) -> Span:
+    period = chart.period(fact)
+    return period.start if period else _when(chart, fact)
+
+
 def _when(chart: Chart, fact: Fact) -> Span:
     period = chart.period(fact)
     return period.end if period else Span(BEGINNING, chart.horizon)
@@ -178,10 +183,10 @@ def _negatives(chart: Chart, rule: Result, negatives: Sequence[Outcome]) -> Answ
 
 
 def _overtaken(chart: Chart, rule: Result, negative: Outcome) -> bool:
-    """Whether something newer than this negative speaks against it."""
+    """Whether something newer than this negative speaks against it; of what lasts, its beginning counts."""
     if rule.not_before is None:
         return False
-    newer = (_when(chart, m.fact) for m in matches(chart, rule.not_before) if m.fact.standing is Standing.HOLDS)
+    newer = (_begun(chart, m.fact) for m in matches(chart, rule.not_before) if m.fact.standing is Standing.HOLDS)
     return any(when.latest > negative.when.latest and when.last > negative.when.first for when in newer)
 
 
