@@ -14,7 +14,7 @@ from fhir_screen.core.facts import Dose, Fact, Standing
 from fhir_screen.core.placing import place
 from fhir_screen.core.quantities import Interval, Relation, number_text
 from fhir_screen.core.rules import DailyDose
-from fhir_screen.core.selecting import carried_out, drug_names, is_exempt, matches
+from fhir_screen.core.selecting import carried_out, drug_names, matches, not_exempt
 from fhir_screen.core.truth import Reason, Truth, first_reason
 from fhir_screen.core.units import amount
 
@@ -44,11 +44,9 @@ def evaluate_daily_dose(chart: Chart, rule: DailyDose) -> Answer:
     found: list[Intake] = []
     edges: set[date] = set()
     flags: set[str] = set()
-    for match in carried_out(matches(chart, rule.select)):
+    for match in not_exempt(chart, carried_out(matches(chart, rule.select)), rule.exempt):
         fact = match.fact
-        if fact.standing in (Standing.DENIED, Standing.PENDING) or (
-            rule.exempt and is_exempt(chart, fact, rule.exempt)
-        ):
+        if fact.standing in (Standing.DENIED, Standing.PENDING):
             continue
         placed = place(chart, fact, rule.timing)
         edges |= placed.edges

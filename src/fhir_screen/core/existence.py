@@ -13,7 +13,7 @@ from fhir_screen.core.facts import Fact, Standing
 from fhir_screen.core.gaps import Gap
 from fhir_screen.core.placing import Placed, place, window_of
 from fhir_screen.core.rules import Absence, During, Has, Says, Selector, Timing, Unset
-from fhir_screen.core.selecting import Match, carried_out, holds_where, is_exempt, matches, part_of
+from fhir_screen.core.selecting import Match, carried_out, exempt, holds_where, matches, not_exempt, part_of
 from fhir_screen.core.truth import Reason, Truth, first_reason
 
 
@@ -99,8 +99,7 @@ _SAID = (Standing.HOLDS, Standing.UNSURE)
 
 def _counted(chart: Chart, rule: Has) -> list[Match]:
     """What the selector means, without the trial's own doings, and without orders whose outcome is on record."""
-    meant = carried_out(matches(chart, rule.select))
-    return [match for match in meant if rule.exempt is None or not is_exempt(chart, match.fact, rule.exempt)]
+    return not_exempt(chart, carried_out(matches(chart, rule.select)), rule.exempt)
 
 
 def _questionable(match: Match, rule: Has) -> bool:
@@ -184,7 +183,7 @@ def _absent(chart: Chart, rule: Has, denied: Sequence[Fact], older: Sequence[Fac
         return _incomplete(gap, what)
     uncoded = _uncoded(chart, rule)
     flags = {"unmapped_in_window"} if uncoded else set()
-    if rule.absence is not Absence.OPEN and rule.select.words is not None:
+    if (rule.absence is not Absence.OPEN or rule.denial_settles) and rule.select.words is not None:
         hits = [(fact, word) for fact in uncoded if (word := rule.select.words.find(_texts(fact)))]
         if hits:
             return _worded(hits)
@@ -262,7 +261,7 @@ def _nameless(chart: Chart, rule: Has) -> list[Fact]:
         and fact.standing in (Standing.HOLDS, Standing.UNSURE)
         and not chart.future(fact)
         and part_of(fact.codings, selector) is None
-        and not (rule.exempt and is_exempt(chart, fact, rule.exempt))
+        and not (rule.exempt and exempt(chart, fact, rule.exempt) is Truth.TRUE)
         and not any(holds_where(fact, where) is Truth.FALSE for where in selector.where)
     ]
 

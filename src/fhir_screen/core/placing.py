@@ -106,7 +106,7 @@ def _until(chart: Chart, fact: Fact, timing: Until) -> Placed:
     over = Placed(Truth.TRUE) if timing.length is None else _over(chart, period, timing, timing.length.before(anchor))
     if timing.since is None or over.truth is Truth.FALSE:
         return over
-    begun = _first_of(chart, timing.since)
+    begun = _begun(chart, timing.since, last=timing.since_last)
     after = Placed(Truth.UNKNOWN, Reason.NO_DATA) if begun is None else _not_before(period.start, begun)
     return Placed(over.truth & after.truth, over.reason or after.reason, over.flags | after.flags, over.edges)
 
@@ -125,11 +125,11 @@ def _moving_edges(chart: Chart, period: Period, timing: Until) -> frozenset[date
     return frozenset() if timing.length is None else window_edges(period, timing.length, moving=moving)
 
 
-def _first_of(chart: Chart, selector: Selector) -> Span | None:
-    """When the first of these facts began; None where there is none with a date."""
+def _begun(chart: Chart, selector: Selector, *, last: bool) -> Span | None:
+    """When the first of these facts began, or the last; None where there is none with a date."""
     held = (m.fact for m in matches(chart, selector) if m.fact.standing is Standing.HOLDS)
     starts = [period.start for fact in held if (period := chart.period(fact))]
-    return min(starts, key=lambda span: (span.last, span.first), default=None)
+    return (max if last else min)(starts, key=lambda span: (span.last, span.first), default=None)
 
 
 # In a window

@@ -29,7 +29,8 @@ class Where:
     """A further condition on a fact: one of its codings of this role lies in these concepts.
 
     ``missing`` is the answer where the record gives no such coding; ``otherwise`` where it gives another, unless it
-    lies in ``against``, which is a no; ``mixed`` where it gives both, one of these concepts and another (None: as ``matched``). Facts of the ``doubtful`` concepts are unknown where the coding is missing,
+    lies in ``against``, which is a no; ``mixed`` where it gives one of these concepts and another as well (None: as
+    ``matched``). Facts of the ``doubtful`` concepts are unknown where the coding is missing,
     whatever ``missing`` says. A coding that nobody listed may be one of them; with ``words`` only where its words
     say so.
     """
@@ -47,11 +48,15 @@ class Where:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A further condition on a fact: what its reference of this role points to carries one of these concepts."""
+    """A further condition on a fact: what its reference of this role points to carries one of these concepts.
+
+    ``to_instance``: while one instance is under consideration, it has to be that very one.
+    """
 
     role: str
     concepts: frozenset[str]
     missing: Truth = Truth.TRUE
+    to_instance: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +81,8 @@ class Selector:
     doubt_flag: str = ""
     end_recorded: bool = False
     """Facts without a recorded end are unknown."""
+    doubtful_words: Words | None = None
+    """A fact that is called so is unknown, whatever its code says ("pembrolizumab or placebo")."""
     other_study: bool = False
     """Only facts of a study other than this trial count; of an unnamed study nobody can tell."""
 
@@ -129,11 +136,15 @@ class Since:
 
 @dataclass(frozen=True, slots=True)
 class Until:
-    """Over for ``length`` before an anchor (None: perhaps not over), and not begun before the first of ``since``."""
+    """Over for ``length`` before an anchor (None: perhaps not over), and not begun before the first of ``since``.
+
+    ``since_last``: not before the last of them to begin.
+    """
 
     length: Length | None
     anchor: str
     since: Selector | None = None
+    since_last: bool = False
 
 
 Timing = Ever | Now | During | Since | Until
@@ -391,7 +402,10 @@ class Then:
 
 @dataclass(frozen=True, slots=True)
 class Stable:
-    """Whether a state was seen at both ends of a period with nothing against it in between."""
+    """Whether a state was seen at both ends of a period with nothing against it in between.
+
+    The good state counts only from the first of ``since`` on; what nobody can read as good or bad leaves it open.
+    """
 
     select: Selector
     good: frozenset[str]
@@ -399,6 +413,7 @@ class Stable:
     length: Length
     anchor: str = "screening_date"
     what: str = ""
+    since: Selector | None = None
 
 
 @dataclass(frozen=True, slots=True)

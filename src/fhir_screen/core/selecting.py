@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 from fhir_screen.core.chart import Chart
@@ -34,8 +34,14 @@ class Match:
 
 
 def part_of(codings: Iterable[Coding], selector: Selector) -> Part | None:
-    """The part of one coded statement: in each coding the longest row decides, over all of them the more telling."""
+    """The part of one coded statement: in each coding the longest row decides, over all of them the more telling.
+
+    Where one coding is meant and another is left out, the statement tells of both (a colon cancer with its metastasis),
+    or says the same twice, once in general: a question.
+    """
     parts = {part for coding in codings if (part := _part_of_coding(coding, selector)) is not None}
+    if {Part.MINUS, Part.FIND} <= parts and Part.NEVER not in parts:
+        return Part.REVIEW
     for telling in (Part.NEVER, Part.MINUS, Part.FIND, Part.REVIEW):
         if telling in parts:
             return telling
@@ -102,6 +108,8 @@ def _match(chart: Chart, fact: Fact, part: Part, selector: Selector) -> Match:
     if fact.states & selector.doubtful_states:
         doubts.append((Truth.UNKNOWN, Reason.POLICY))
         flags.add(selector.doubt_flag or "needs_confirmation")
+    if selector.doubtful_words is not None and selector.doubtful_words.find(sorted(drug_names(fact))):
+        doubts.append((Truth.UNKNOWN, Reason.POLICY))
     if selector.end_recorded and (fact.period is None or fact.period.end.last == END_OF_TIME):
         doubts.append((Truth.UNKNOWN, Reason.NO_DATA))
     if selector.other_study:
@@ -156,18 +164,35 @@ def drug_names(fact: Fact) -> frozenset[str]:
     return frozenset(codes | words) - {""}
 
 
-def is_exempt(chart: Chart, fact: Fact, exemption: Exemption) -> bool:
-    """Whether the fact belongs to the trial itself: by its study, by its name, or by its day."""
+def not_exempt(chart: Chart, found: Iterable[Match], exemption: Exemption | None) -> list[Match]:
+    """Without what belongs to the trial itself; what only speaks of the trial is a question."""
+    if exemption is None:
+        return list(found)
+    judged = [(match, exempt(chart, match.fact, exemption)) for match in found]
+    return [_questioned(m) if of_trial is Truth.UNKNOWN else m for m, of_trial in judged if of_trial is not Truth.TRUE]
+
+
+def _questioned(match: Match) -> Match:
+    return replace(match, truth=match.truth & Truth.UNKNOWN, reason=first_reason((match.reason, Reason.POLICY)))
+
+
+def exempt(chart: Chart, fact: Fact, exemption: Exemption) -> Truth:
+    """Whether the fact belongs to the trial itself: by its study, by its day, or because it is called like its product.
+
+    A text that names the trial somewhere ("bridging before CT-SP") does not say so.
+    """
     if any(coding.code.code in chart.study for coding in fact.facets.get("study", ())):
-        return True
-    if any(_names(text, name) for text in drug_names(fact) for name in chart.study):
-        return True
+        return Truth.TRUE
     since = chart.anchor(exemption.after) if exemption.after else None
-    return since is not None and fact.period is not None and fact.period.start.first >= since
+    if since is not None and fact.period is not None and fact.period.start.first >= since:
+        return Truth.TRUE
+    named = [_named(text, name) for text in drug_names(fact) for name in chart.study]
+    return max(named, key=lambda truth: truth.value, default=Truth.FALSE)
 
 
-def _names(text: str, name: str) -> bool:
-    return re.search(rf"(?<!\w){re.escape(name.lower())}(?!\w)", text) is not None
+def _named(text: str, name: str) -> Truth:
+    found = re.search(rf"(?<!\w){re.escape(name.lower())}(?!\w)", text)
+    return Truth.FALSE if found is None else Truth.TRUE if found.start() == 0 else Truth.UNKNOWN
 
 
 def holds_where(fact: Fact, where: Where) -> Truth:
@@ -191,11 +216,13 @@ def _linked(chart: Chart, fact: Fact, link: Link) -> Truth:
     if not references:
         return link.missing
     targets = [target for reference in references for target in chart.record.by_reference.get(reference, ())]
+    if link.to_instance and chart.instance is not None:
+        return Truth.of(chart.instance.reference in references) if targets else link.missing
     if any(target.concepts & link.concepts for target in targets):
         return Truth.TRUE
-    if not targets or any(not target.conclusive and not target.concepts for target in targets):
+    if not targets:
         return link.missing
-    return Truth.FALSE
+    return Truth.UNKNOWN if any(not target.conclusive and not target.concepts for target in targets) else Truth.FALSE
 
 
 def _valued(fact: Fact, selector: Selector) -> tuple[Truth, Reason | None]:

@@ -12,6 +12,8 @@ from fhir_screen.core.rules import Selector, Stable, Then
 from fhir_screen.core.selecting import Match, matches
 from fhir_screen.core.truth import Reason, Truth, first_reason
 
+_Seen = Sequence[tuple[Match, Period]]
+
 
 def evaluate_then(chart: Chart, rule: Then) -> Answer:
     """TRUE where an event surely lies after the first exposure and on it, or at most ``by`` after its last day.
@@ -89,12 +91,31 @@ def evaluate_stable(chart: Chart, rule: Stable) -> Answer:
     window = Window(rule.length.before(anchor), max(anchor, chart.on))
     seen = [(m, p) for m in _held(chart, rule.select) if (p := chart.period(m.fact)) is not None]
     edges = frozenset(d for _, p in seen for d in window_edges(p, rule.length, moving=chart.moves(rule.anchor)))
-    good = [(m, p) for m, p in seen if _says(m.fact, rule.good) and m.truth is Truth.TRUE]
+    good = [(m, p) for m, p in _from(chart, rule, seen) if _says(m.fact, rule.good) and m.truth is Truth.TRUE]
     bad = [(m, p) for m, p in seen if _says(m.fact, rule.bad)]
-    return (_spoilt(bad, window) or _seen_twice(chart, rule, good, bad, window)).with_edges(edges)
+    dark = [(m, p) for m, p in seen if _unreadable(m.fact) and p.start.last >= window.first]
+    return (_spoilt(bad, window) or _unread(dark) or _seen_twice(chart, rule, good, bad, window)).with_edges(edges)
 
 
-_Seen = Sequence[tuple[Match, Period]]
+def _from(chart: Chart, rule: Stable, seen: _Seen) -> _Seen:
+    """What was seen of it since it began: nothing was stable before it was there."""
+    if rule.since is None:
+        return seen
+    began = [p.start.first for m in _held(chart, rule.since) if (p := chart.period(m.fact)) is not None]
+    return [(m, p) for m, p in seen if began and p.start.first >= min(began)]
+
+
+def _unreadable(fact: Fact) -> bool:
+    """Whether it says something in words alone, or in a code that nobody knows."""
+    value = fact.value
+    return value is not None and not value.absent and not any(coding.names for coding in value.codings)
+
+
+def _unread(dark: _Seen) -> Answer | None:
+    if not dark:
+        return None
+    told = joined(f"{name_of(m.fact)}: {_value(m)}" for m, _ in dark)
+    return unknown(Reason.UNMAPPED_CODE, told, [evidence_of(m.fact) for m, _ in dark])
 
 
 def _spoilt(bad: _Seen, window: Window) -> Answer | None:

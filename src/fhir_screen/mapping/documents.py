@@ -228,6 +228,7 @@ class WhereDoc(Doc):
 class LinkDoc(Doc):
     to: Names
     missing: Literal["yes", "no", "unknown"] = "yes"
+    to_instance: Literal["yes", "no"] = "no"
 
 
 def _where(value: Any) -> Any:
@@ -256,6 +257,7 @@ class SelectorDoc(Doc):
     doubtful_states: Names = ()
     doubt_flag: str = ""
     ended: Literal["recorded", ""] = ""
+    doubtful_words: str = ""
     other_study: str = ""
 
 
@@ -268,6 +270,8 @@ class WhenDoc(Doc):
     over_for: str = ""
     """Over at least so long before the anchor, and not begun before the first fact of ``not_before``."""
     not_before: SelectorDoc | None = None
+    not_before_last: SelectorDoc | None = None
+    """As ``not_before``, of the last of these facts to begin."""
     dated_by: str = ""
     before: str = "screening_date"
     if_unset: Literal["as-of", "wash-out", "unknown"] = "as-of"
@@ -386,6 +390,8 @@ class StableDoc(Doc):
     good: Names
     bad: Names
     for_: str = Field(alias="for")
+    since: SelectorDoc | None = None
+    """The good state counts only from the first of these facts on."""
     before: str = "screening_date"
     what: str = ""
 

@@ -37,13 +37,14 @@ def selector(scope: Scope, doc: docs.SelectorDoc) -> core.Selector:
         for facet, w in doc.where.items()
     )
     links = tuple(
-        core.Link(role, concepts(scope.at("linked", role), link.to), truth_of(link.missing)) for role, link in doc.linked.items()
+        core.Link(role, concepts(scope.at("linked", role), link.to), truth_of(link.missing), link.to_instance == "yes")
+        for role, link in doc.linked.items()
     )
     return core.Selector(
         kinds, find, concepts(scope.at("minus"), doc.minus), review, concepts(scope.at("never"), doc.never),
         words_of(scope, doc.words), where, links, doc.not_linked or None, concepts(scope.at("valued"), doc.valued),
         truth_of(doc.unvalued), frozenset(doc.states), frozenset(doc.doubtful_states), doc.doubt_flag, doc.ended == "recorded",
-        doc.other_study == "yes",
+        words_of(scope.at("doubtful_words"), doc.doubtful_words), doc.other_study == "yes",
     )  # fmt: skip
 
 
@@ -100,10 +101,14 @@ def timing(scope: Scope, when: docs.When) -> core.Timing:
 def _window(scope: Scope, when: docs.WhenDoc) -> core.Timing:
     if when.lasting:
         return core.Now(length(scope.at("lasting"), when.lasting))
-    if when.over_for or (when.not_before and not (when.within or when.overlaps or when.ended_within)):
-        since = selector(scope.at("not_before"), when.not_before) if when.not_before else None
+    if when.over_for or ((when.not_before or when.not_before_last) and not (when.within or when.overlaps or when.ended_within)):
+        if when.not_before and when.not_before_last:
+            raise scope.error("say one of not_before and not_before_last", "the last includes the first")
+        key = "not_before_last" if when.not_before_last else "not_before"
+        before = when.not_before_last or when.not_before
+        since = selector(scope.at(key), before) if before else None
         over = length(scope.at("over_for"), when.over_for) if when.over_for else None
-        return core.Until(over, anchor_of(scope.at("before"), when.before), since)
+        return core.Until(over, anchor_of(scope.at("before"), when.before), since, when.not_before_last is not None)
     return during(scope, when)
 
 
