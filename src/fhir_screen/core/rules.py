@@ -390,7 +390,9 @@ class DailyDose:
 class Then:
     """Whether an event followed an exposure: after its first day, and on it or at most ``by`` after its last.
 
-    ``first_day_counts``: what happened on the first day has followed too.
+    ``first_day_counts``: what happened on the first day has followed too. ``after_end``: after the first of them ended
+    (a remission is what comes after a disease). ``newly``: an event that was on record before, under the same code, is a
+    question.
     """
 
     first: Selector
@@ -398,6 +400,8 @@ class Then:
     by: Length
     what: str = ""
     first_day_counts: bool = False
+    after_end: bool = False
+    newly: bool = False
 
 
 @dataclass(frozen=True, slots=True)

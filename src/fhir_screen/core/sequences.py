@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from fhir_screen.core.answers import Answer, joined, no, unknown, yes
 from fhir_screen.core.chart import Chart, evidence_of, name_of, window_edges, with_gap
-from fhir_screen.core.dates import Period, Span, Window
+from fhir_screen.core.dates import END_OF_TIME, Period, Span, Window
 from fhir_screen.core.facts import Fact, Standing
 from fhir_screen.core.rules import Selector, Stable, Then
 from fhir_screen.core.selecting import Match, matches
@@ -22,7 +22,7 @@ def evaluate_then(chart: Chart, rule: Then) -> Answer:
     """
     exposures = _held(chart, rule.first)
     if not exposures:
-        untreated = unknown(Reason.NO_DATA, f"{rule.what}: no treatment on record that it could have followed")
+        untreated = unknown(Reason.NO_DATA, f"{rule.what}: nothing on record that it could have followed")
         return with_gap(chart, rule.first.kinds, untreated)
     sought = rule.first.kinds.union(*(selector.kinds for selector in rule.event))
     return with_gap(chart, sought, _followed(chart, rule, exposures))
@@ -65,17 +65,32 @@ def _after(chart: Chart, exposures: Sequence[Match], event: Match, rule: Then) -
     if period is None or not spans:
         return Truth.UNKNOWN, Reason.PARTIAL_DATE
     at = period.start
-    begun = min(p.start.last for _, p in spans)
-    first = min(p.start.first for _, p in spans)
+    starts = [p.end if rule.after_end else p.start for _, p in spans]
+    begun, first = min(s.last for s in starts), min(s.first for s in starts)
     if at.last < first or (at.last == first and not rule.first_day_counts):
         return Truth.FALSE, None
     if at.first < begun or (at.first == begun and not rule.first_day_counts):
         return Truth.UNKNOWN, Reason.PARTIAL_DATE
     doubt = event.reason if event.truth is Truth.UNKNOWN else None
+    if doubt is None and rule.newly and _known_before(chart, event, at, rule):
+        doubt = Reason.POLICY
     if doubt is not None:
         return Truth.UNKNOWN, doubt
+    if rule.after_end and any(p.end.last == END_OF_TIME for _, p in spans):
+        return Truth.UNKNOWN, Reason.PARTIAL_DATE
     sure = [m for m, p in spans if m.truth is Truth.TRUE and _reaches(p, at, rule)]
     return (Truth.TRUE, None) if sure else (Truth.UNKNOWN, Reason.POLICY)
+
+
+def _known_before(chart: Chart, event: Match, at: Span, rule: Then) -> bool:
+    """Whether the same was on record already: an old finding that is written down again is no new one."""
+    earlier = (m.fact for selector in rule.event for m in _held(chart, selector) if m.fact is not event.fact)
+    return any(
+        (period := chart.period(fact)) is not None
+        and period.start.first < at.first
+        and set(fact.codings) & set(event.fact.codings)
+        for fact in earlier
+    )
 
 
 def _reaches(exposure: Period, at: Span, rule: Then) -> bool:

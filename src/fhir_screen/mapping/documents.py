@@ -383,6 +383,10 @@ class ThenDoc(Doc):
     within: str
     what: str = ""
     first_day_counts: Literal["yes", "no"] = "no"
+    after: Literal["start", "end"] = "start"
+    """After the first of ``first`` began, or after the first of them ended."""
+    newly: Literal["yes", "no"] = "no"
+    """An event of a kind that was on record before is a question."""
 
 
 class StableDoc(Doc):

@@ -134,7 +134,7 @@ def _then(scope: Scope, body: Any) -> core.Rule:
     doc = checked(docs.ThenDoc, scope, body)
     events = tuple(selector(scope.at("event", n), e) for n, e in enumerate(doc.event))
     return _judged(scope, core.Then(selector(scope.at("first"), doc.first), events, length(scope, doc.within), doc.what,
-                                    doc.first_day_counts == "yes"))
+                                    doc.first_day_counts == "yes", doc.after == "end", doc.newly == "yes"))
 
 
 def _stable(scope: Scope, body: Any) -> core.Rule:
