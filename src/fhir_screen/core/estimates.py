@@ -83,9 +83,12 @@ def _first_of(chart: Chart, source: FirstOf, bar: Bar | None) -> Estimate:
         tried.append(estimate)
         if not estimate.readings:
             continue
-        if isinstance(alternative, Bound) and not _bound_decides(chart, estimate, bar):
+        if isinstance(alternative, Bound) and _told(chart, estimate, bar) is Truth.UNKNOWN:
             continue
-        return _with_doubts_of(estimate, tried)
+        if source.older_stands:
+            return _with_doubts_of(estimate, tried)
+        later = [estimated(chart, other, bar) for other in source.sources[len(tried) :]]
+        return _with_doubts_of(_outdated(chart, estimate, later, bar), [*tried, *later])
     best = next((e for e in tried if e.readings), None) or min(
         tried, key=lambda e: e.reason.rank if e.reason is not None else 99
     )
@@ -98,15 +101,34 @@ def _with_doubts_of(estimate: Estimate, tried: Sequence[Estimate]) -> Estimate:
     return replace(estimate, edges=edges, flags=flags, gap=next((e.gap for e in tried if e.gap), None))
 
 
-def _bound_decides(chart: Chart, estimate: Estimate, bar: Bar | None) -> bool:
+def _outdated(chart: Chart, estimate: Estimate, others: Iterable[Estimate], bar: Bar | None) -> Estimate:
+    """A better source that is older than a lesser one which says otherwise: which of them counts, a person decides."""
+    said = _told(chart, estimate, bar)
+    last = max(reading.when.last for reading in estimate.readings)
+    for other in others:
+        newer = bool(other.readings) and all(reading.when.first > last for reading in other.readings)
+        if newer and said is not Truth.UNKNOWN and _told(chart, other, bar) is ~said:
+            both = (*estimate.readings, *other.readings)
+            return replace(
+                estimate,
+                readings=tuple(replace(reading, reason=Reason.CONFLICTING) for reading in both),
+                flags=estimate.flags | {"conflicting"},
+            )
+    return estimate
+
+
+def _told(chart: Chart, estimate: Estimate, bar: Bar | None) -> Truth:
+    """What an estimate says of a fixed bar, where all that may count says the same."""
     if bar is None or not isinstance(bar[1], Threshold):
-        return False
+        return Truth.UNKNOWN
     relation, threshold = bar[0], bar[1]
+    said: set[Truth] = set()
     for reading in estimate.readings:
         height = limit(threshold.number, threshold.unit, chart.vocabulary.analytes[reading.analyte])
-        if reading.interval is None or height is None or reading.interval.compare(relation, height) is Truth.UNKNOWN:
-            return False
-    return True
+        if reading.interval is None or height is None or reading.reason is not None:
+            return Truth.UNKNOWN
+        said.add(reading.interval.compare(relation, height))
+    return said.pop() if len(said) == 1 else Truth.UNKNOWN
 
 
 def _newest(chart: Chart, source: Latest, found: tuple[list[Reading], list[Span]]) -> Estimate:

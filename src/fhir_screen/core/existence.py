@@ -81,7 +81,7 @@ def evaluate_has(chart: Chart, rule: Has) -> Answer:
         edges |= placed.edges
         if match.fact.standing is Standing.PENDING:
             pending.add("preliminary_pending")
-        elif match.fact.standing is Standing.DENIED:
+        elif match.fact.standing is Standing.DENIED or _says_no(match.fact, rule.select):
             denied.append(match.fact)
         elif placed.truth is Truth.FALSE and not _questionable(match, rule):
             older.append(match.fact)
@@ -92,6 +92,11 @@ def evaluate_has(chart: Chart, rule: Has) -> Answer:
     answer = _absent(chart, rule, denied, older) if answer is None else with_gap(chart, rule.select.kinds, answer)
     edges |= _edges_of_uncoded(chart, rule)
     return answer.with_flags(*pending, *_anchor_flags(chart, rule.timing, answer)).with_edges(edges)
+
+
+def _says_no(fact: Fact, selector: Selector) -> bool:
+    """A finding that is asked for by its code, with the answer no."""
+    return not selector.valued and fact.value is not None and fact.value.boolean is False
 
 
 _SAID = (Standing.HOLDS, Standing.UNSURE)

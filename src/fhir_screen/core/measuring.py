@@ -152,9 +152,10 @@ def _by_interpretation(chart: Chart, bar: TimesUpperLimit, fact: Fact, told: str
     """Without a range the laboratory's own flag may still tell (rule R11)."""
     names = {name for coding in fact.facets.get("interpretation", ()) for name in coding.names}
     truth = Truth.UNKNOWN
-    if names & {"interpretation-normal", "interpretation-low"} and bar.factor >= 1:
+    high, not_high = "interpretation-high" in names, bool(names & {"interpretation-normal", "interpretation-low"})
+    if not_high and not high and bar.factor >= 1:
         truth = Truth.TRUE
-    elif "interpretation-high" in names and bar.factor == 1:
+    elif high and not not_high and bar.factor == 1:
         truth = Truth.FALSE
     if truth is Truth.UNKNOWN:
         return unknown(Reason.NO_REFERENCE_RANGE, f"{told}, without a reference range of its own", reading.evidence)

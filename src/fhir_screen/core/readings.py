@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -10,6 +11,7 @@ from fhir_screen.core.chart import Chart, evidence_of
 from fhir_screen.core.dates import BEGINNING, END_OF_TIME, Span
 from fhir_screen.core.facts import Fact, Standing
 from fhir_screen.core.quantities import Interval, Quantity, Relation, number_text
+from fhir_screen.core.ranges import age_between
 from fhir_screen.core.rules import (
     Latest,
     Selector,
@@ -45,7 +47,22 @@ UNDATED = Span(BEGINNING, END_OF_TIME)
 
 def latest_readings(chart: Chart, source: Latest) -> tuple[list[Reading], list[Span]]:
     readings, pending = readings_of(chart, source.select, source.analyte)
-    return [_remarked(reading, source) for reading in readings], pending
+    grown = readings if source.since_age is None else _grown(chart, readings, source.since_age)
+    return [_remarked(reading, source) for reading in grown], pending
+
+
+def _grown(chart: Chart, readings: Sequence[Reading], years: int) -> list[Reading]:
+    """The readings from an age on; one that may be older is doubtful."""
+    born = chart.record.person.born
+    if born is None:
+        return list(readings)
+    aged = [(r, age_between(born, r.when).compare(Relation.AT_LEAST, Fraction(years))) for r in readings]
+    doubtful = Reason.PARTIAL_DATE
+    return [
+        r if old is Truth.TRUE else replace(r, reason=first_reason((r.reason, doubtful)))
+        for r, old in aged
+        if old is not Truth.FALSE
+    ]
 
 
 def _remarked(reading: Reading, source: Latest) -> Reading:
@@ -83,6 +100,8 @@ def _reading(chart: Chart, fact: Fact, analyte: str, when: Span) -> Reading | No
     value = fact.value
     if value is None or value.absent:
         return _coded_reading(fact, analyte, when, chart) if value is None else None
+    if value.boolean is False:
+        return None  # "ECOG grade 1: no"
     evidence = (evidence_of(fact),)
     known = chart.vocabulary.analytes[analyte]
     quantity = value.quantity

@@ -207,6 +207,8 @@ class Latest:
     """(concept, flag): a result of such a test is used, and flagged."""
     doubted_by: Words | None = None
     """Words of a result's notes that make it doubtful (clumped platelets)."""
+    since_age: int | None = None
+    """Only values from this age on, in completed years: the height of a child is not that of the man."""
     retests: int | None = None
     """How many further results in the window the protocol permits; more are flagged."""
 
@@ -301,9 +303,13 @@ class Bound:
 
 @dataclass(frozen=True, slots=True)
 class FirstOf:
-    """Sources by priority: the first that has a value speaks, bounds speak where they can decide."""
+    """Sources by priority: the first that has a value speaks, bounds speak where they can decide.
+
+    A newer one of lower priority that says otherwise is a conflict, unless ``older_stands``.
+    """
 
     sources: tuple[Amounts, ...]
+    older_stands: bool = False
 
 
 Amounts = Latest | Largest | MeanOf | AgeYears | Derived | Bound | FirstOf

@@ -37,7 +37,7 @@ def measured(scope: Scope, doc: docs.MeasureDoc) -> core.Amounts:
     if doc.derived:
         given.append(_derived(scope.at("derived"), doc.derived))
     if doc.first_of:
-        given.append(_first_of(scope.at("first_of"), doc.first_of))
+        given.append(replace(_first_of(scope.at("first_of"), doc.first_of), older_stands=doc.older_stands == "yes"))
     if len(given) != 1:
         raise scope.error("say one of latest, largest, mean, derived, first_of")
     return given[0]
@@ -76,7 +76,8 @@ def _latest(scope: Scope, doc: docs.LatestDoc) -> core.Latest:
     return core.Latest(
         select, _analyte(scope, doc.analyte, select), length(scope.at("valid_for"), doc.valid_for) if doc.valid_for else None,
         anchor_of(scope.at("before"), doc.before), doc.near, doc.same_day == "yes", tuple(doc.flags.items()),
-        words_of(scope.at("doubted_by"), doc.doubted_by), _count(scope.at("retests"), doc.retests),
+        words_of(scope.at("doubted_by"), doc.doubted_by), _count(scope.at("since_age"), doc.since_age),
+        _count(scope.at("retests"), doc.retests),
     )  # fmt: skip
 
 

@@ -317,6 +317,7 @@ class LatestDoc(SelectorDoc):
     flags: dict[str, str] = {}
     doubted_by: str = ""
     retests: str = ""
+    since_age: str = ""
     analyte: str = ""
 
 
@@ -349,6 +350,8 @@ class MeasureDoc(Doc):
     mean: MeanDoc | None = None
     derived: str = ""
     first_of: tuple[Amount, ...] = ()
+    older_stands: Literal["yes", "no"] = "no"
+    """Of ``first_of``: the first that is there stands, however much newer another one is."""
     needed: str
     flag_near: dict[str, NearbyDoc] = {}
     absent_means: Literal["unknown", "nothing"] = "unknown"
