@@ -72,6 +72,10 @@ def canonical_code(code: str, matching: Matching) -> str:
     return text.upper().replace(".", "") if matching is Matching.PREFIX else text
 
 
+ITSELF = "="
+"""After a code that has codes below it: this very code, a class of substances, and nothing below it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Codebook:
     """All code sets, compiled: one dictionary access per coding, one per possible prefix where codes have a hierarchy.
@@ -100,7 +104,7 @@ class Codebook:
         text = canonical_code(code.code, matching)
         if matching is Matching.EXACT:
             return table.get(text, ())
-        best: dict[str, Membership] = {}
+        best = {member.concept: member for member in table.get(f"{text}{ITSELF}", ())}
         for length in range(len(text), 0, -1):
             for membership in table.get(text[:length], ()):
                 best.setdefault(membership.concept, membership)

@@ -26,7 +26,7 @@ def upper_limits(chart: Chart, fact: Fact, analyte: Analyte) -> list[Interval]:
     """The same in the canonical unit of what is measured; without those in a unit that it does not come in."""
     loose = replace(analyte, plausible=(), steps=None)
     highs = (amount(high, loose, chart.vocabulary.units).interval for high in own_limits(chart, fact))
-    return [Interval(high.high, high.high) for high in highs if high is not None]
+    return [Interval(high.high, high.high) for high in highs if high is not None and high.high]
 
 
 def site_limit(chart: Chart, fact: Fact, analyte: Analyte) -> Interval | None:

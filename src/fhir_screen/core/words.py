@@ -36,7 +36,7 @@ class Exception_:
         if phrase.endswith(_DOTS):
             return Exception_(_phrase(phrase.removesuffix(_DOTS).rstrip(), r"(?![a-z])"), Reach.AFTER)
         if phrase.startswith(_DOTS):
-            return Exception_(_phrase(phrase.removeprefix(_DOTS).lstrip()), Reach.BEFORE)
+            return Exception_(_phrase(phrase.removeprefix(_DOTS).lstrip(), r"(?![a-z-])"), Reach.BEFORE)
         return Exception_(_phrase(phrase), Reach.PART)
 
 

@@ -9,6 +9,7 @@ from fractions import Fraction
 
 from fhir_screen.core.chart import UpperLimit, Vocabulary
 from fhir_screen.core.codes import (
+    ITSELF,
     Code,
     Codebook,
     CodeSystem,
@@ -193,9 +194,11 @@ def _add_rows(
         for key in keys:
             _known(document, key, doc.systems, "code system", here, doc.joint)
             system = systems[key]
-            code = canonical_code(row[1], system.matching)
-            rows.add(key, code, Membership(name, len(code), row[4] if len(row) == 5 else None))
-            codes.append((system.uri, row[1]))
+            itself = row[1].startswith(ITSELF)
+            code = canonical_code(row[1].removeprefix(ITSELF), system.matching)
+            member = Membership(name, len(code), row[4] if len(row) == 5 else None)
+            rows.add(key, f"{code}{ITSELF}" if itself and system.matching is Matching.PREFIX else code, member)
+            codes.append((system.uri, row[1].removeprefix(ITSELF)))
     return codes
 
 
