@@ -57,8 +57,10 @@ def evaluate_says(chart: Chart, rule: Says) -> Answer:
         if match.fact.standing is Standing.HOLDS and match.truth is Truth.TRUE and text and rule.words.find([text]):
             said.append(match)
     if not said:
-        gap = chart.record.gap(rule.select.kinds)
-        return _incomplete(gap, rule.what) if gap else unknown(Reason.NO_DATA, f"none on record: {rule.what}")
+        if gap := chart.record.gap(rule.select.kinds):
+            return _incomplete(gap, rule.what)
+        told = f"none on record: {rule.what}"
+        return no(told, kind=EvidenceKind.NO_EVIDENCE) if rule.silence_is_no else unknown(Reason.NO_DATA, told)
     told = joined(
         f"{name_of(m.fact)}{', ' + _when(m.fact.period) if m.fact.period else ''}: “{_excerpt(m.fact)}”" for m in said
     )

@@ -184,11 +184,15 @@ class Has:
 
 @dataclass(frozen=True, slots=True)
 class Says:
-    """Whether a report says so in its text, without taking it back ("no evidence of"); silence is unknown."""
+    """Whether a report says so in its text, without taking it back ("no evidence of").
+
+    Silence is unknown, or a no where ``silence_is_no``: then the rule only adds to others.
+    """
 
     select: Selector
     words: Words
     what: str
+    silence_is_no: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -300,10 +300,10 @@ def _standing(tests: Iterable[StatusTest], resource: Json) -> tuple[Standing | N
 
 
 def _said(test: StatusTest, resource: Json) -> tuple[Said, str]:
-    found = list(items(test.path(resource)))
+    found = next((values for path in test.paths if (values := list(items(path(resource))))), [])
     if not found:
         return test.missing, test.missing_flag
-    known = {test.says[word] for word in _words(found) if word in test.says}
+    known = {test.says[word] for spelled in _words(found) if (word := spelled.lower()) in test.says}
     if not known:
         return test.otherwise, ""
     said = next((one for one in (*_RANKED, Said.FLAGGED) if one in known), Said.HOLDS)

@@ -113,7 +113,8 @@ Places = Annotated[tuple[PlaceDoc, ...], BeforeValidator(_placed)]
 
 
 class StatusDoc(Doc):
-    path: str
+    path: Names
+    """The first of these places that holds anything counts."""
     holds: Names = ()
     flagged: Names = ()
     pending: Names = ()
@@ -303,6 +304,7 @@ class SaysDoc(SelectorDoc):
     """Whether a report says so in its text."""
 
     what: str
+    absent_means: Literal["unknown", "nothing"] = "unknown"
 
 
 class NearbyDoc(SelectorDoc):

@@ -66,7 +66,7 @@ def _says(scope: Scope, body: Any) -> core.Rule:
     select = selector(scope, doc)
     if select.words is None:
         raise scope.error("which words to look for is not said", "add `words:`")
-    return _judged(scope, core.Says(replace(select, words=None), select.words, doc.what))
+    return _judged(scope, core.Says(replace(select, words=None), select.words, doc.what, doc.absent_means == "nothing"))
 
 
 def _absence(scope: Scope, said: str) -> core.Absence:

@@ -46,7 +46,7 @@ class Said(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StatusTest:
-    path: Path
+    paths: tuple[Path, ...]
     says: Mapping[str, Said]
     otherwise: Said
     missing: Said

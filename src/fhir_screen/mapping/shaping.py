@@ -122,7 +122,7 @@ class _Compiler:
     def status(self, doc: StatusDoc, steps: Steps) -> StatusTest:
         says = {code: said for said in Said for code in getattr(doc, said.value)}
         return StatusTest(
-            self.path(doc.path, (*steps, "path")), says, Said(doc.otherwise), Said(doc.missing), doc.flag, doc.missing_flag
+            tuple(self.path(one, (*steps, "path")) for one in doc.path), says, Said(doc.otherwise), Said(doc.missing), doc.flag, doc.missing_flag
         )
 
     def ongoing(self, doc: OngoingDoc) -> Going:
