@@ -156,6 +156,9 @@ def _statement(reading: _Reading, shape: ResourceShape, reference: str, resource
         return Gap(shape.kind, Reason.MASKED, f"{_a(shape.kind)} is masked")
     if about and not any(_is_readable(system, value) for system, value in about):
         return Gap(shape.kind, Reason.INCOMPLETE_FETCH, f"{_a(shape.kind)} could not be read")
+    texts = _texts(reading, about, shape.text, resource)
+    if shape.doses is not None and not codings and not texts and _leads_nowhere(reading, shape, resource):
+        return Gap(shape.kind, Reason.INCOMPLETE_FETCH, f"what {_a(shape.kind)} points to is not in the source")
     if masked or _is_modified(resource):
         standing = Standing.UNSURE
     period, ongoing, recorded, dating = _dates(reading, shape, resource)
@@ -164,7 +167,7 @@ def _statement(reading: _Reading, shape: ResourceShape, reference: str, resource
         reference=reference,
         version=_version(resource),
         codings=codings,
-        texts=_texts(reading, about, shape.text, resource),
+        texts=texts,
         standing=standing,
         why_unsure=Reason.MASKED if masked else Reason.STATUS,
         period=period,
@@ -239,6 +242,12 @@ def _behind(reading: _Reading, path: Path, resource: Json) -> list[Json]:
     references = (_reference_text(one) for one in items(path(resource)))
     targets = (reading.raw.resolve(text, resource) for text in references if text)
     return [target for target in targets if target is not None]
+
+
+def _leads_nowhere(reading: _Reading, shape: ResourceShape, resource: Json) -> bool:
+    """Whether it only points to what it is about (a drug), and that is not here: it may be any."""
+    pointers = (one for place in shape.code if place.through for one in items(place.through(resource)))
+    return any(text and reading.raw.resolve(text, resource) is None for text in map(_reference_text, pointers))
 
 
 def _reports(reading: _Reading, kind: str, via: Path) -> dict[int, list[Json]]:
