@@ -10,7 +10,8 @@ from typing import Any
 
 from fhir_screen.core import rules as core
 from fhir_screen.core.answers import EvidenceKind
-from fhir_screen.core.quantities import Relation
+from fhir_screen.core.quantities import Relation, number_text
+from fhir_screen.core.units import limit
 from fhir_screen.mapping import documents as docs
 from fhir_screen.mapping.scope import Scope, checked, filled
 from fhir_screen.mapping.selectors import ANCHORS, anchor_of, concepts, length, selector, words_of
@@ -203,14 +204,23 @@ def label_of(scope: Scope, amount: core.Amounts) -> str:
             return "age"
 
 
-def check_unit(scope: Scope, amount: core.Amounts, unit: str) -> None:
-    for name in _analytes_in(amount):
+def check_limit(scope: Scope, amount: core.Amounts, number: Fraction, unit: str) -> None:
+    """A limit has a unit of what is measured, and lies where its values may lie: 9 g/L is no limit of hemoglobin."""
+    for name in sorted(_analytes_in(amount)):
         analyte = scope.terms.vocabulary.analytes[name]
+        if not unit and not analyte.unit.startswith("{"):
+            raise scope.error(f"{number_text(number)} has no unit", f"write e.g. {number_text(number)} {analyte.unit}")
         if unit not in analyte.factors:
             raise scope.error(
                 f"{name} does not come in {unit!r}",
                 did_you_mean(unit, [*analyte.factors, "x ULN"]) or f"units: {', '.join(analyte.factors)}",
             )
+        height = limit(number, unit, analyte)
+        bounds = [end for one in analyte.plausible for end in (one.low, one.high) if end is not None]
+        if bounds and height is not None and not min(bounds) <= height <= max(bounds):
+            told = f"{number_text(number)} {unit} is {number_text(height)} {analyte.unit}"
+            span = f"{number_text(min(bounds))} to {number_text(max(bounds))}"
+            raise scope.error(f"{told}, where no value of {name} lies ({span})", "check the unit")
 
 
 def _analytes_in(amount: core.Amounts) -> set[str]:

@@ -37,6 +37,8 @@ class SystemDoc(Doc):
     aliases: Names = ()
     matching: Literal["exact", "prefix"] = "exact"
     reach: Literal["complete", "descendants"] = "complete"
+    form: Literal["loinc", "sctid", "atc", "icd", ""] = ""
+    """How its codes are written; a code in a set that is not written so is a mistake."""
 
 
 class SystemsDoc(Doc):
@@ -508,6 +510,8 @@ class AtomDoc(Doc):
     hints: tuple[HintDoc, ...] = ()
     note: str = ""
     role_in_formula: Literal["decides", "shown"] = "decides"
+    never_closed: Literal["yes", "no"] = "no"
+    """No site may take silence for a no here."""
 
 
 class CriterionDoc(Doc):

@@ -211,15 +211,18 @@ def _check_site(by_id: Mapping[str, Document], document: Document, site: SiteDoc
                 raise document.error(f"no trial {trial!r} in the mappings", ("studies", number), _known_trial(trial, by_id))
     trials = [validated(TrialDoc, one) for one in by_id.values()]
     parameters = {name: parameter for trial in trials for name, parameter in trial.parameters.items()}
-    atoms = {atom for trial in trials for criterion in trial.criteria.values() for atom in criterion.atoms}
+    atoms = {id_: atom for trial in trials for criterion in trial.criteria.values() for id_, atom in criterion.atoms.items()}
     for name, value in site.parameters.items():
         with mistakes.part():
             _check_parameter(document, name, value, parameters)
-    for name in site.absence_policy:
+    for name, policy in site.absence_policy.items():
         with mistakes.part():
             if name not in atoms:
                 remedy = did_you_mean(name, atoms) or f"atoms: {', '.join(sorted(atoms)[:3])}, … (docs/clinical.md lists them)"
                 raise document.error(f"unknown atom {name!r}", ("absence_policy", name), remedy)
+            if policy == "closed" and atoms[name].never_closed == "yes":
+                what = f"silence is never a no for {name}: such records are often withheld"
+                raise document.error(what, ("absence_policy", name), "leave it out, or write unknown")
     mistakes.tell()
 
 

@@ -9,8 +9,9 @@ from typing import Any
 from fhir_screen.core import rules as core
 from fhir_screen.core.answers import EvidenceKind
 from fhir_screen.core.truth import Truth
+from fhir_screen.errors import MappingError
 from fhir_screen.mapping import documents as docs
-from fhir_screen.mapping.amounts import check_unit, comparison, label_of, measured, ratio
+from fhir_screen.mapping.amounts import check_limit, comparison, label_of, measured, ratio
 from fhir_screen.mapping.scope import Scope, checked, filled
 from fhir_screen.mapping.selectors import anchor_of, concepts, during, length, selector, timing, truth_of
 from fhir_screen.mapping.yamlfile import did_you_mean
@@ -89,7 +90,7 @@ def _measure(scope: Scope, body: Any) -> core.Rule:
     if unit.lower().replace(" ", "") in ("xuln", "×uln"):
         bar = core.TimesUpperLimit(number)
     else:
-        check_unit(scope.at("needed"), amount, unit)
+        check_limit(scope.at("needed"), amount, number, unit)
         bar = core.Threshold(number, unit)
     return _judged(scope, core.Measure(amount, relation, bar, what, nearby, core.Absence(doc.absent_means)))
 
@@ -258,7 +259,13 @@ def _use(scope: Scope, body: Any) -> core.Rule:
     inner = replace(
         scope, document=shared.document, steps=shared.steps, parameters={**scope.parameters, **doc.with_}, depth=scope.depth + 1
     )
-    return compile_rule(inner, shared.content)
+    try:
+        return compile_rule(inner, shared.content)
+    except MappingError as mistake:
+        if not doc.with_ or mistake.where.startswith(f"{scope.document.path}:"):
+            raise
+        handed = ", ".join(f"{name}: {value}" for name, value in doc.with_.items())
+        raise scope.error(f"{mistake.what} (in {mistake.where}, with {handed})", mistake.remedy) from mistake
 
 
 def _atom(scope: Scope, body: Any) -> core.Rule:

@@ -121,9 +121,8 @@ class _Compiler:
 
     def status(self, doc: StatusDoc, steps: Steps) -> StatusTest:
         says = {code: said for said in Said for code in getattr(doc, said.value)}
-        return StatusTest(
-            tuple(self.path(one, (*steps, "path")) for one in doc.path), says, Said(doc.otherwise), Said(doc.missing), doc.flag, doc.missing_flag
-        )
+        paths = tuple(self.path(one, (*steps, "path")) for one in doc.path)
+        return StatusTest(paths, says, Said(doc.otherwise), Said(doc.missing), doc.flag, doc.missing_flag)
 
     def ongoing(self, doc: OngoingDoc) -> Going:
         ended = self.path(doc.no_when, ("ongoing", "no_when")) if doc.no_when else None

@@ -23,6 +23,7 @@ from fhir_screen.core.dates import Span
 from fhir_screen.core.quantities import Interval
 from fhir_screen.core.units import Analyte, Factor, UnitTable, folded
 from fhir_screen.core.words import Words
+from fhir_screen.mapping.codeforms import FORMS
 from fhir_screen.mapping.documents import (
     AnalyteDoc,
     AnalytesDoc,
@@ -194,12 +195,18 @@ def _add_rows(
         for key in keys:
             _known(document, key, doc.systems, "code system", here, doc.joint)
             system = systems[key]
+            _check_form(document, doc.systems[key].form, row[1], here)
             itself = row[1].startswith(ITSELF)
             code = canonical_code(row[1].removeprefix(ITSELF), system.matching)
             member = Membership(name, len(code), row[4] if len(row) == 5 else None)
             rows.add(key, f"{code}{ITSELF}" if itself and system.matching is Matching.PREFIX else code, member)
             codes.append((system.uri, row[1].removeprefix(ITSELF)))
     return codes
+
+
+def _check_form(document: Document, form: str, code: str, steps: Steps) -> None:
+    if form and not FORMS[form][0](code):
+        raise document.error(f"{code!r} is not {FORMS[form][1]}", steps, "look it up again: a digit may be wrong")
 
 
 def _add_local(
@@ -290,7 +297,10 @@ def _range(document: Document, text: str, steps: Steps) -> Interval:
     low, _, high = text.partition(" to ")
     remedy = "write e.g. 3 to 20, or one number"
     first = _fraction(document, low, steps, remedy)
-    return Interval(first, _fraction(document, high, steps, remedy) if high else first)
+    last = _fraction(document, high, steps, remedy) if high else first
+    if last < first:
+        raise document.error(f"{text!r} runs backwards", steps, remedy)
+    return Interval(first, last)
 
 
 def _fraction(document: Document, text: str, steps: Steps, remedy: str = "write 0.1 or 1/88.42") -> Fraction:
