@@ -127,7 +127,7 @@ def test_the_same_id_on_another_base_is_someone_else() -> None:
     found = [at(HERE, patient()), at(HERE, condition(own_id="here")), at(THERE, condition(own_id="there"))]
     assert charts(*found) == {"p1": ["here"]}
     assert [damage.what for damage in told(*found)] == [
-        "1 Condition: records of nobody in the source (named by another address, by an unknown one, or ambiguously)"
+        "1 Condition: records of nobody in the source (named by another address, by an unknown one, ambiguously, or not at all)"
     ]
     assert told(*found)[0].counts is False
 

@@ -83,7 +83,7 @@ def evaluate_has(chart: Chart, rule: Has) -> Answer:
         edges |= placed.edges
         if match.fact.standing is Standing.PENDING:
             pending.add("preliminary_pending")
-        elif match.fact.standing is Standing.DENIED or _says_no(match.fact, rule.select):
+        elif not rule.denied_counts and (match.fact.standing is Standing.DENIED or _says_no(match.fact, rule.select)):
             denied.append(match.fact)
         elif placed.truth is Truth.FALSE and not _questionable(match, rule):
             older.append(match.fact)

@@ -161,6 +161,8 @@ def _during(chart: Chart, fact: Fact, timing: During) -> Placed:
     anchor = anchored or chart.on
     window = Window(timing.length.before(anchor), anchor)
     period = _dated(chart, fact, timing.dated_by)
+    if period is None and timing.state and fact.ongoing is Truth.FALSE:
+        return Placed(Truth.FALSE)  # over, and nobody wrote that it reached into the window
     if period is None and timing.state and fact.ongoing is Truth.TRUE:
         period = Period(Span(BEGINNING, chart.on), Span.on(END_OF_TIME))
     if period is None:

@@ -180,6 +180,8 @@ class Has:
     """On how many days a diagnosis without verification has to be coded to count (rule R6)."""
     older_states: frozenset[str] = frozenset()
     """Clinical states in which a fact from before the window is a question (a recurrence of an older cancer)."""
+    denied_counts: bool = False
+    """A refuted fact is a record of it, too."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -439,6 +439,13 @@ def _shared_out(index: _Index, people: _People) -> _Shares:
     return shares
 
 
+_SOMEBODYS: Final = frozenset(
+    {"AdverseEvent", "AllergyIntolerance", "Condition", "MedicationAdministration", "MedicationRequest", "MedicationStatement",
+     "Procedure", "ResearchSubject"}
+)  # fmt: skip
+"""Of these R4 demands that they say whose they are."""
+
+
 def _give(shares: _Shares, people: _People, key: Key, found: Found) -> Key | None:
     """Puts a resource into the chart that it belongs to, and returns whose that is; None where it is nobody's."""
     try:
@@ -450,7 +457,7 @@ def _give(shares: _Shares, people: _People, key: Key, found: Found) -> Key | Non
     meant = [people.meant_by(subject, found) for subject in subjects]
     patient = next((one for one in meant if one is not None and one.kind == "Patient"), None)
     if patient is None:
-        shares.orphans[key.kind] += bool(subjects) and None in meant
+        shares.orphans[key.kind] += None in meant if subjects else key.kind in _SOMEBODYS
         return None
     ends = people.survivors(patient)
     if len(ends) == 1 and ends <= people.screened:
@@ -517,7 +524,7 @@ def _notes(shares: _Shares) -> list[Damage]:
     orphans = ", ".join(f"{count} {kind}" for kind, count in sorted(shares.orphans.items()) if count)
     if orphans:
         what = (
-            f"{orphans}: records of nobody in the source (named by another address, by an unknown one, or ambiguously)"
+            f"{orphans}: records of nobody in the source (named by another address, by an unknown one, ambiguously, or not at all)"
         )
         told.append(Damage(what, counts=False))
     if shares.unusable:

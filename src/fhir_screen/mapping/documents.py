@@ -300,6 +300,8 @@ class HasDoc(SelectorDoc):
     denied_by: Names = ()
     denial_settles: Literal["yes", "no"] = "no"
     older_states: Names = ()
+    denied_counts: Literal["yes", "no"] = "no"
+    """That something is refuted is a record of it, too."""
 
 
 class SaysDoc(SelectorDoc):

@@ -51,7 +51,7 @@ def _has(scope: Scope, body: Any) -> core.Rule:
         select, absence, timing(scope, doc.when), what, EvidenceKind(doc.evidence),
         Truth.UNKNOWN if doc.older_means == "unknown" else Truth.FALSE, _exemption(scope, doc),
         concepts(scope.at("denied_by"), doc.denied_by), doc.denial_settles == "yes", scope.least_conditions,
-        frozenset(doc.older_states),
+        frozenset(doc.older_states), doc.denied_counts == "yes",
     )  # fmt: skip
     return _judged(scope, rule, found_only=True)
 
