@@ -12,7 +12,7 @@ from fhir_screen.core.dates import Period, Span
 from fhir_screen.core.facts import Fact, Standing
 from fhir_screen.core.gaps import Gap
 from fhir_screen.core.placing import Placed, place, window_of
-from fhir_screen.core.rules import Absence, During, Has, Says, Selector, Timing, Unset
+from fhir_screen.core.rules import Absence, During, Has, Now, Says, Selector, Timing, Unset
 from fhir_screen.core.selecting import Match, carried_out, exempt, holds_where, matches, not_exempt, part_of
 from fhir_screen.core.truth import Reason, Truth, first_reason
 
@@ -223,7 +223,8 @@ def _closed(chart: Chart, rule: Has, what: str, searched: str, older: Sequence[F
     told = f"none on record: {what} ({searched})"
     if older:
         last = max(older, key=lambda f: (f.period.end.last if f.period else date.min, f.sort_key))
-        told = f"{name_of(last)} {_when(last.period) if last.period else ''} lies outside the window"
+        not_meant = "is over" if isinstance(rule.timing, Now) else "lies outside the window"
+        told = f"{name_of(last)} {_when(last.period) if last.period else ''} {not_meant}"
     answer = no(told, kind=EvidenceKind.NO_EVIDENCE)
     began = chart.record.began
     if window is None or (began is not None and began < window.first):
