@@ -765,7 +765,7 @@ FULL: tuple[Dict, ...] = (
         dosage=[line(**timing(frequency=1, period=1, periodUnit="d", boundsPeriod={"start": "2025"}), asNeededBoolean=True)],
     ),
     resource("MedicationAdministration", "a", status="completed", medicationReference={"reference": "#m"},
-             contained=[{"resourceType": "Medication", "id": "m", "ingredient": [{"itemReference": {"reference": "#m"}}]}]),
+             contained=[{"resourceType": "Medication", "id": "m", "code": {"text": "a drug"}, "ingredient": [{"itemReference": {"reference": "#m"}}]}]),
     resource("DiagnosticReport", "d", status="final", effectiveDateTime="2025", result=[{"reference": "Observation/o1"}], conclusion="x"),
     resource("ResearchSubject", "rs", individual={"reference": "Patient/p1"}, status="on-study", period={"start": "2025"}),
 )  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from itertools import islice
@@ -90,7 +90,7 @@ def charts_of_server(
     told: Told,
     whose: Population | None = None,
     on_progress: Callable[[Progress], None] = ignore,
-    listed: Sequence[str] = (),
+    listed: Collection[str] = (),
 ) -> Iterator[RawPatient]:
     """The charts of a population: the patients asked for, else whom ``whose`` says, else who has the index disease.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,7 +66,7 @@ class Heard:
 
 
 @contextmanager
-def charts(source: str, job: Job, heard: Heard, listed: Sequence[str] = ()) -> Iterator[Iterator[RawPatient]]:
+def charts(source: str, job: Job, heard: Heard, listed: Collection[str] = ()) -> Iterator[Iterator[RawPatient]]:
     """The patients of a folder, a file or a server as they stand there, with progress on stderr.
 
     ``listed`` are the patients of an earlier night, who are looked at although no diagnosis leads to them any more.
@@ -96,7 +96,7 @@ def packaged_samples() -> Path:
 
 
 @contextmanager
-def screened(source: str, job: Job, heard: Heard, listed: Sequence[str] = ()) -> Iterator[Iterator[Screened]]:
+def screened(source: str, job: Job, heard: Heard, listed: Collection[str] = ()) -> Iterator[Iterator[Screened]]:
     """The patients of a source, screened one by one."""
     with charts(source, job, heard, listed) as raw:
         yield _hearing(screenings(raw, job.study, request_of(job.want)), heard)

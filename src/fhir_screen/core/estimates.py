@@ -106,7 +106,7 @@ def _outdated(chart: Chart, estimate: Estimate, others: Iterable[Estimate], bar:
     said = _told(chart, estimate, bar)
     last = max(reading.when.last for reading in estimate.readings)
     for other in others:
-        newer = bool(other.readings) and all(reading.when.first > last for reading in other.readings)
+        newer = any(reading.when.last > last for reading in other.readings)
         if newer and said is not Truth.UNKNOWN and _told(chart, other, bar) is ~said:
             both = (*estimate.readings, *other.readings)
             return replace(
@@ -246,6 +246,9 @@ def _age_at(chart: Chart, when: Span) -> Estimate:
     person = chart.record.person
     if person.born is None:
         return Estimate((), Reason.NO_DATA, "no birth date on record")
+    if person.born.first > chart.on:
+        told = "the birth date on record lies ahead"
+        return Estimate((), Reason.NO_DATA, told, edges=frozenset({person.born.first}))
     years = age_between(person.born, when)
     evidence = (Evidence(person.source, person.version, "", f"age {interval_text(years)}", ""),)
     shown = f"{interval_text(years)} years"

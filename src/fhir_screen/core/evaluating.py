@@ -216,7 +216,7 @@ def _unless(chart: Chart, rule: Unless) -> Answer:
     if answer.truth is Truth.FALSE or answer.truth is None:
         return answer
     taken_back = evaluate(chart, rule.unless)
-    if taken_back.truth is Truth.TRUE:
+    if taken_back.truth is Truth.TRUE and answer.reason not in _NOT_TAKEN_BACK:
         flags = (rule.flag,) if rule.flag else ()
         withdrawn = no(taken_back.because, taken_back.evidence).with_flags(*answer.flags, *flags)
         return withdrawn.with_edges(answer.edges | taken_back.edges)
@@ -227,6 +227,9 @@ def _unless(chart: Chart, rule: Unless) -> Answer:
     return answer.with_edges(taken_back.edges)
 
 
+_NOT_TAKEN_BACK = (Reason.UNMAPPED_CODE, Reason.STATUS)
+"""Of what nobody coded or confirmed, nobody knows whether it came before what takes it back."""
+
 _MAY_STILL_COME = (Reason.INCOMPLETE_FETCH, Reason.PARTIAL_DATE, Reason.CENSORED)
 """Reasons for which what takes a finding back may be there already, unread or not exact enough (rule R4)."""
 
@@ -236,6 +239,8 @@ def _age(chart: Chart, rule: Age) -> Answer:
     at = chart.anchor(rule.anchor) or chart.on
     if born is None:
         return unknown(Reason.NO_DATA, "no birth date on record")
+    if born.first > chart.on:
+        return unknown(Reason.NO_DATA, "the birth date on record lies ahead").with_edges({born.first})
     years = age_between(born, Span.on(at))
     truth = years.compare(rule.relation, Fraction(rule.years))
     person = chart.record.person

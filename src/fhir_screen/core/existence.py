@@ -50,11 +50,12 @@ def remainder(chart: Chart, rule: Has) -> Answer:
 
 
 def evaluate_says(chart: Chart, rule: Says) -> Answer:
-    """A report whose text hits the words; what is not said is not known."""
+    """A report whose text hits the words; what is not said is not known, or a no where the rule says so."""
     said: list[Match] = []
     for match in matches(chart, rule.select):
         text = match.fact.value.text if match.fact.value else None
-        if match.fact.standing is Standing.HOLDS and match.truth is Truth.TRUE and text and rule.words.find([text]):
+        sure = match.fact.standing is Standing.HOLDS and match.truth is Truth.TRUE
+        if (sure or rule.silence_is_no) and match.fact.standing in _SAID and text and rule.words.find([text]):
             said.append(match)
     if not said:
         if gap := chart.record.gap(rule.select.kinds):
@@ -83,7 +84,7 @@ def evaluate_has(chart: Chart, rule: Has) -> Answer:
         edges |= placed.edges
         if match.fact.standing is Standing.PENDING:
             pending.add("preliminary_pending")
-        elif not rule.denied_counts and (match.fact.standing is Standing.DENIED or _says_no(match.fact, rule.select)):
+        elif not rule.denied_counts and (match.fact.standing is Standing.DENIED or _says_no(match, rule.select)):
             denied.append(match.fact)
         elif placed.truth is Truth.FALSE and not _questionable(match, rule):
             older.append(match.fact)
@@ -96,9 +97,12 @@ def evaluate_has(chart: Chart, rule: Has) -> Answer:
     return answer.with_flags(*pending, *_anchor_flags(chart, rule.timing, answer)).with_edges(edges)
 
 
-def _says_no(fact: Fact, selector: Selector) -> bool:
-    """A finding that is asked for by its code, with the answer no."""
-    return not selector.valued and fact.value is not None and fact.value.boolean is False
+def _says_no(match: Match, selector: Selector) -> bool:
+    """A finding that is asked for by its code, surely, with the answer no."""
+    value = match.fact.value
+    if selector.valued or value is None or match.truth is not Truth.TRUE:
+        return False
+    return value.boolean is False or any("qual-negative" in coding.names for coding in value.codings)
 
 
 _SAID = (Standing.HOLDS, Standing.UNSURE)

@@ -197,11 +197,6 @@ class PatientRecord:
         )
         return PatientRecord.of(self.patient, self.person, taken, self.gaps)
 
-    def born_by(self, day: date) -> PatientRecord:
-        """The same record, without a birth date that lies after this day: it is a mistake, and no age (rule R7)."""
-        born = self.person.born
-        return self if born is None or born.first <= day else replace(self, person=replace(self.person, born=None))
-
     def gap(self, kinds: frozenset[str]) -> Gap | None:
         """The first hole that touches one of these resource types."""
         touching = [gap for gap in self.gaps for kind in kinds if gap.touches(kind)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
 
@@ -104,7 +105,7 @@ def _until(chart: Chart, fact: Fact, timing: Until) -> Placed:
     if period is None or anchor is None:
         return Placed(Truth.UNKNOWN, Reason.PARTIAL_DATE if anchor else Reason.ANCHOR_MISSING)
     over = Placed(Truth.TRUE) if timing.length is None else _over(chart, period, timing, timing.length.before(anchor))
-    if timing.since is None or over.truth is Truth.FALSE:
+    if not timing.since or over.truth is Truth.FALSE:
         return over
     begun = _begun(chart, timing.since, last=timing.since_last)
     after = Placed(Truth.UNKNOWN, Reason.NO_DATA) if begun is None else _not_before(period.start, begun)
@@ -125,9 +126,16 @@ def _moving_edges(chart: Chart, period: Period, timing: Until) -> frozenset[date
     return frozenset() if timing.length is None else window_edges(period, timing.length, moving=moving)
 
 
-def _begun(chart: Chart, selector: Selector, *, last: bool) -> Span | None:
-    """When the first of these facts began, or the last; None where there is none with a date."""
-    held = (m.fact for m in matches(chart, selector) if m.fact.standing is Standing.HOLDS)
+def _begun(chart: Chart, selectors: Iterable[Selector], *, last: bool) -> Span | None:
+    """When the first of these facts began, or the last; None where there is none with a date.
+
+    None, too, where the last may be one that is not sure or has no date.
+    """
+    found = (match for selector in selectors for match in matches(chart, selector))
+    meant = [m for m in found if m.fact.standing in (Standing.HOLDS, Standing.UNSURE)]
+    if last and any(m.truth is not Truth.TRUE or chart.period(m.fact) is None for m in meant):
+        return None
+    held = (m.fact for m in meant if m.fact.standing is Standing.HOLDS)
     starts = [period.start for fact in held if (period := chart.period(fact))]
     return (max if last else min)(starts, key=lambda span: (span.last, span.first), default=None)
 
@@ -161,14 +169,18 @@ def _during(chart: Chart, fact: Fact, timing: During) -> Placed:
     anchor = anchored or chart.on
     window = Window(timing.length.before(anchor), anchor)
     period = _dated(chart, fact, timing.dated_by)
-    if period is None and timing.state and fact.ongoing is Truth.FALSE:
-        return Placed(Truth.FALSE)  # over, and nobody wrote that it reached into the window
     if period is None and timing.state and fact.ongoing is Truth.TRUE:
         period = Period(Span(BEGINNING, chart.on), Span.on(END_OF_TIME))
     if period is None:
         return Placed(Truth.UNKNOWN, Reason.PARTIAL_DATE, _PARTIAL)
     truth = _touched(chart, fact, period, timing.touch).overlaps(window)
     edges = _edges(chart, fact, timing, window)
+    if truth is not Truth.FALSE and timing.touch is Touch.SPAN and len(fact.doses) > 1:
+        lines = [line.bounds for line in fact.doses if line.bounds is not None]
+        if len(lines) == len(fact.doses):  # between two lines of a prescription nothing is taken
+            truth = max((line.overlaps(window) for line in lines), key=lambda one: one.value)
+            moving = chart.moves(timing.anchor)
+            edges |= frozenset[date]().union(*(window_edges(line, timing.length, moving=moving) for line in lines))
     if truth is Truth.FALSE:
         return Placed(truth, edges=edges)
     partial = truth is Truth.UNKNOWN

@@ -161,8 +161,11 @@ def _latest(chart: Chart, rule: Result, outcomes: Sequence[Outcome]) -> Answer:
     if truth is Truth.FALSE:
         return _negatives(chart, rule, newest)
     fresh = _agreed_fresh(chart, rule, newest, rule.valid_for)
-    if rule.not_before is not None and any(_overtaken(chart, rule, one) for one in newest):
+    overtaken = max((_overtaken(chart, rule, one) for one in newest), key=lambda t: t.value, default=Truth.FALSE)
+    if overtaken is Truth.TRUE:
         return unknown(Reason.CONFLICTING, f"{_told(rule, newest)}, but something newer speaks against it", evidence)
+    if overtaken is Truth.UNKNOWN:
+        return unknown(Reason.PARTIAL_DATE, f"{_told(rule, newest)}, and something that may be newer", evidence)
     if fresh is Truth.TRUE:
         return yes(_told(rule, newest), evidence, kind=rule.kind).with_flags(*_flags(newest))
     reason = Reason.STALE if fresh is Truth.FALSE else Reason.PARTIAL_DATE
@@ -182,12 +185,16 @@ def _negatives(chart: Chart, rule: Result, negatives: Sequence[Outcome]) -> Answ
     return unknown(Reason.STALE, f"{_told(rule, negatives)}, too old to rule it out", evidence)
 
 
-def _overtaken(chart: Chart, rule: Result, negative: Outcome) -> bool:
+def _overtaken(chart: Chart, rule: Result, negative: Outcome) -> Truth:
     """Whether something newer than this negative speaks against it; of what lasts, its beginning counts."""
     if rule.not_before is None:
-        return False
-    newer = (_begun(chart, m.fact) for m in matches(chart, rule.not_before) if m.fact.standing is Standing.HOLDS)
-    return any(when.latest > negative.when.latest and when.last > negative.when.first for when in newer)
+        return Truth.FALSE
+    spoken = (Standing.HOLDS, Standing.UNSURE)
+    others = [_begun(chart, m.fact) for m in matches(chart, rule.not_before) if m.fact.standing in spoken]
+    if any(when.earliest > negative.when.latest for when in others):
+        return Truth.TRUE
+    perhaps = any(when.latest > negative.when.latest and when.last > negative.when.first for when in others)
+    return Truth.UNKNOWN if perhaps else Truth.FALSE
 
 
 def _none(chart: Chart, rule: Result) -> Answer:

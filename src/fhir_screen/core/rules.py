@@ -143,7 +143,7 @@ class Until:
 
     length: Length | None
     anchor: str
-    since: Selector | None = None
+    since: tuple[Selector, ...] = ()
     since_last: bool = False
 
 
@@ -420,7 +420,7 @@ class Then:
 class Stable:
     """Whether a state was seen at both ends of a period with nothing against it in between.
 
-    The good state counts only from the first of ``since`` on; what nobody can read as good or bad leaves it open.
+    The good state counts only once the last of ``since`` has begun; what nobody can read as good or bad leaves it open.
     """
 
     select: Selector
@@ -429,7 +429,7 @@ class Stable:
     length: Length
     anchor: str = "screening_date"
     what: str = ""
-    since: Selector | None = None
+    since: tuple[Selector, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,6 @@ def screen(
     """
     if trial.takes_preliminary:
         record = record.with_preliminary()
-    record = record.born_by(on)
     chart = Chart(
         record, on, on, dict(anchors or {}), vocabulary, trial.rules, trial.names, trial.closed_from_days
     )  # fmt: skip

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from datetime import date
 from enum import IntEnum
 
 from fhir_screen.core.chart import Chart
-from fhir_screen.core.dates import END_OF_TIME
+from fhir_screen.core.dates import BEGINNING, END_OF_TIME
 from fhir_screen.core.facts import Coding, Fact, Standing
 from fhir_screen.core.rules import Exemption, Link, Selector, Where
 from fhir_screen.core.truth import Reason, Truth, first_reason
@@ -126,8 +127,8 @@ _NO_STATE = (Truth.UNKNOWN, Reason.STATUS)
 def carried_out(found: Iterable[Match]) -> list[Match]:
     """Without the orders of which the record tells what became of them: an intake before an order (rule R15).
 
-    An order that reaches beyond the last intake told of is a question from there on: one administration says nothing of
-    the next, and a statement that has ended contradicts it.
+    An order that reaches, or may reach, beyond the last intake told of is a question: one administration says nothing of
+    the next, and a statement that has ended contradicts it. Of one that is over and has no end, the intakes tell all.
     """
     listed = list(found)
     told = [m.fact for m in listed if _ORDER not in m.fact.flags and m.fact.standing is Standing.HOLDS]
@@ -143,11 +144,19 @@ def _left_of_order(order: Match, told: Iterable[Fact]) -> Match | None:
     intakes = [fact for fact in told if _tells_of(fact, order.fact)]
     if not intakes:
         return order
-    if order.fact.period is None or order.fact.period.end.first <= max(p.end.last for f in intakes if (p := f.period)):
+    if _reach(order.fact) <= max(p.end.last for f in intakes if (p := f.period)):
         return None
     given = all(fact.rank == _ADMINISTERED for fact in intakes)
     reason = first_reason((order.reason, Reason.NO_DATA if given else Reason.CONFLICTING))
     return Match(order.fact, Truth.UNKNOWN, reason, order.flags | (frozenset() if given else {"conflicting"}))
+
+
+def _reach(order: Fact) -> date:
+    """The last day that an order may speak of."""
+    if order.period is None:
+        return BEGINNING
+    end = order.period.end
+    return end.first if end.last == END_OF_TIME else end.last
 
 
 def _tells_of(intake: Fact, order: Fact) -> bool:
@@ -191,8 +200,11 @@ def exempt(chart: Chart, fact: Fact, exemption: Exemption) -> Truth:
 
 
 def _named(text: str, name: str) -> Truth:
-    found = re.search(rf"(?<!\w){re.escape(name.lower())}(?!\w)", text)
-    return Truth.FALSE if found is None else Truth.TRUE if found.start() == 0 else Truth.UNKNOWN
+    """TRUE for the name alone, or with what kind of thing it is behind a comma."""
+    own = re.escape(name.lower())
+    if re.fullmatch(rf"{own}(?:\s*[,;:(].*)?", text.strip(), re.DOTALL):
+        return Truth.TRUE
+    return Truth.of(re.search(rf"(?<!\w){own}(?!\w)", text) is not None) & Truth.UNKNOWN
 
 
 def holds_where(fact: Fact, where: Where) -> Truth:

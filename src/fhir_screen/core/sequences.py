@@ -18,7 +18,7 @@ _Seen = Sequence[tuple[Match, Period]]
 def evaluate_then(chart: Chart, rule: Then) -> Answer:
     """TRUE where an event surely lies after the first exposure and on it, or at most ``by`` after its last day.
 
-    FALSE never: an event that nobody wrote down may have been.
+    FALSE never: an event that nobody wrote down may have been. What only may be new, or after, is a question.
     """
     exposures = _held(chart, rule.first)
     if not exposures:
@@ -84,13 +84,15 @@ def _after(chart: Chart, exposures: Sequence[Match], event: Match, rule: Then) -
 
 def _known_before(chart: Chart, event: Match, at: Span, rule: Then) -> bool:
     """Whether the same was on record already: an old finding that is written down again is no new one."""
-    earlier = (m.fact for selector in rule.event for m in _held(chart, selector) if m.fact is not event.fact)
-    return any(
-        (period := chart.period(fact)) is not None
-        and period.start.first < at.first
-        and set(fact.codings) & set(event.fact.codings)
-        for fact in earlier
-    )
+    others = [m.fact for selector in rule.event for m in _held(chart, selector) if m.fact is not event.fact]
+    named = _codes(event.fact)
+    alike = [chart.period(fact) for fact in others if _codes(fact) & named]
+    return any(period is None or period.start.first < at.first for period in alike)
+
+
+def _codes(fact: Fact) -> frozenset[str]:
+    """What it is called by, however it is spelt and whatever is displayed beside it."""
+    return frozenset(coding.code.code.upper().replace(".", "") for coding in fact.codings)
 
 
 def _reaches(exposure: Period, at: Span, rule: Then) -> bool:
@@ -114,10 +116,13 @@ def evaluate_stable(chart: Chart, rule: Stable) -> Answer:
 
 def _from(chart: Chart, rule: Stable, seen: _Seen) -> _Seen:
     """What was seen of it since it began: nothing was stable before it was there."""
-    if rule.since is None:
+    if not rule.since:
         return seen
-    began = [p.start.first for m in _held(chart, rule.since) if (p := chart.period(m.fact)) is not None]
-    return [(m, p) for m, p in seen if began and p.start.first >= min(began)]
+    periods = [chart.period(m.fact) for selector in rule.since for m in _held(chart, selector)]
+    began = [period.start.last for period in periods if period is not None]
+    if not began or len(began) < len(periods):
+        return []  # of one nobody knows when it began
+    return [(m, p) for m, p in seen if p.start.first >= max(began)]
 
 
 def _unreadable(fact: Fact) -> bool:

@@ -5,7 +5,10 @@ finding says nothing of the next. Which hits a phrase reaches is written in the 
 
     phrase          whatever stands in the same part of a list ("steroid cream", "graft of the cornea")
     phrase ...      what follows it in the same clause ("family history of colon cancer")
-    ... phrase      what stands directly before it ("breast cancer screening", "not pregnant" itself needs no dots)
+    ... phrase      what stands directly before it ("breast cancer screening")
+    =phrase         only a hit that is part of it ("beta block" is no block; what else the text says stays)
+
+Where a hit proves something (a pathology report), the first two of them reach over the whole sentence.
 """
 
 from __future__ import annotations
@@ -19,6 +22,9 @@ from enum import Enum
 class Reach(Enum):
     """Which hits a phrase takes back; one that is itself part of the phrase always."""
 
+    ITSELF = "no other"
+    SENTENCE = "the whole sentence"
+    REST_OF_SENTENCE = "what follows in the sentence"
     PART = "the same part of a list"
     AFTER = "what follows in the clause"
     BEFORE = "what stands directly before"
@@ -32,12 +38,14 @@ class Exception_:
     reach: Reach
 
     @staticmethod
-    def of(phrase: str) -> Exception_:
+    def of(phrase: str, part: Reach = Reach.PART, after: Reach = Reach.AFTER) -> Exception_:
+        if phrase.startswith(_ITSELF):
+            return Exception_(_phrase(phrase.removeprefix(_ITSELF).lstrip()), Reach.ITSELF)
         if phrase.endswith(_DOTS):
-            return Exception_(_phrase(phrase.removesuffix(_DOTS).rstrip(), r"(?![a-z])"), Reach.AFTER)
+            return Exception_(_phrase(phrase.removesuffix(_DOTS).rstrip(), r"(?![a-z-])"), after)
         if phrase.startswith(_DOTS):
             return Exception_(_phrase(phrase.removeprefix(_DOTS).lstrip(), r"(?![a-z-])"), Reach.BEFORE)
-        return Exception_(_phrase(phrase), Reach.PART)
+        return Exception_(_phrase(phrase), part)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +63,14 @@ class Words:
     """What was found in a text before: the same displays come with every patient."""
 
     @staticmethod
-    def of(listed: Iterable[str], but_not: Iterable[str] = ()) -> Words:
+    def of(listed: Iterable[str], but_not: Iterable[str] = (), *, proving: bool = False) -> Words:
         words = list(listed)
         hits = [word.split(" + ") for word in words if not word.startswith("!")]
         alone = "|".join(_pattern(parts[0]) for parts in hits if len(parts) == 1)
         together = tuple(tuple(re.compile(_pattern(part)) for part in parts) for parts in hits if len(parts) > 1)
         own = [word[1:] for word in words if word.startswith("!")]
-        exceptions = tuple(Exception_.of(phrase) for phrase in (*but_not, *own))
+        wide = (Reach.SENTENCE, Reach.REST_OF_SENTENCE) if proving else (Reach.PART, Reach.AFTER)
+        exceptions = tuple(Exception_.of(phrase, *wide) for phrase in (*but_not, *own))
         return Words(((re.compile(alone),), *together) if alone else together, exceptions)
 
     def find(self, texts: Iterable[str]) -> str | None:
@@ -102,8 +111,16 @@ def _left(pattern: re.Pattern[str], text: str, exceptions: _Taken) -> Iterator[r
 def _takes_back(phrase: re.Match[str], reach: Reach, hit: re.Match[str], text: str, exceptions: _Taken) -> bool:
     if phrase.start() < hit.end() and hit.start() < phrase.end():
         return True
+    if abs(phrase.start() - hit.start()) > _FAR:
+        return False
     between = text[phrase.end() : hit.start()] if phrase.end() <= hit.start() else text[hit.end() : phrase.start()]
     match reach:
+        case Reach.ITSELF:
+            return False
+        case Reach.SENTENCE:
+            return not _SENTENCE_ENDS.search(between)
+        case Reach.REST_OF_SENTENCE:
+            return phrase.end() <= hit.start() and not _SENTENCE_ENDS.search(between)
         case Reach.PART:
             return not _PART_ENDS.search(between)
         case Reach.AFTER:
@@ -112,13 +129,16 @@ def _takes_back(phrase: re.Match[str], reach: Reach, hit: re.Match[str], text: s
             return hit.end() <= phrase.start() and _BARELY.fullmatch(between) is not None
 
 
-_CLAUSE = r"[;:()\[\]\n,]|\.(?=\s|$)|\b(?:with|but|mit|aber)\b|동반"
+_SENTENCE_ENDS = re.compile(r"[;\n]|\.(?=\s|$)")
+_CLAUSE = r"[;:()\[\]\n,]|\.(?=\s|$)|\s[-–]\s|\b(?:with|but|mit|aber)\b|동반"
 _CLAUSE_ENDS = re.compile(_CLAUSE)
-_PART_ENDS = re.compile(rf"{_CLAUSE}|[/&+]|\b(?:and|or|und|oder|sowie)\b|및")
+_PART_ENDS = re.compile(rf"{_CLAUSE}|[/&+]|\b(?:and|or|after|following|for|und|oder|sowie|nach|bei|wegen)\b|및")
 _BARELY = re.compile(r"[^\W\d_]*?(?:[\s,:–-]+(?:is|was|are|were|ist|sind|war|wurde|wurden|has been)\b)?[\s,:–-]*")
 """The rest of the word that was hit, a blank or a comma, a form of "to be", a particle."""
-_DOTS = "..."
+_DOTS, _ITSELF = "...", "="
 _REMEMBERED = 50_000
+_FAR = 400
+"""So many signs on, no phrase speaks of a word any more; long reports hold many of both."""
 
 
 def _pattern(word: str) -> str:

@@ -108,17 +108,19 @@ def _because(decision: Decision, result: Json | None) -> Iterator[Turn]:
 
 def _components(result: Json, system: str) -> Mapping[str, Json]:
     """The components of our Observation by the id of their criterion."""
-    components = [one for one in result.get("component") or () if isinstance(one, Mapping)]
-    return {code: one for one in components if (code := _coded(one.get("code"), system)) is not None}
+    return {code: one for one in _objects(result.get("component")) if (code := _coded(one.get("code"), system)) is not None}
 
 
 def _effect(component: Json) -> str | None:
-    interpretations = component.get("interpretation") or ()
-    return next((code for one in interpretations if (code := _coded(one, f"{HOME}/effect")) is not None), None)
+    return next((code for one in _objects(component.get("interpretation")) if (code := _coded(one, f"{HOME}/effect")) is not None), None)
 
 
 def _coded(concept: object, system: str) -> str | None:
     """The code of this system in a CodeableConcept."""
-    codings = concept.get("coding") if isinstance(concept, Mapping) else None
-    ours = (one for one in codings or () if isinstance(one, Mapping) and one.get("system") == system)
+    ours = (one for one in _objects(concept.get("coding") if isinstance(concept, Mapping) else None) if one.get("system") == system)
     return next((str(one.get("code")) for one in ours), None)
+
+
+def _objects(value: object) -> list[Json]:
+    """The objects of a list; a person may have written anything there."""
+    return [one for one in value if isinstance(one, Mapping)] if isinstance(value, list) else []

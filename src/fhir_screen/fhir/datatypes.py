@@ -86,7 +86,7 @@ def _few_digits(value: object) -> str:
     """
     text = str(value)
     whole, point, decimals = text.partition(".")
-    if len(decimals) <= _DECIMALS_SHOWN or not decimals.isdigit():
+    if not decimals.isdigit() or not decimals[_DECIMALS_SHOWN:].strip("0"):
         return text
     return f"{whole}{point}{decimals[:_DECIMALS_SHOWN]}…"
 
@@ -178,7 +178,7 @@ class Stretch:
 
 
 def dated(value: object, zone: tzinfo, born: Span | None) -> Span | Stretch | None:
-    """A date, dateTime or instant, a Period, a Timing or a Dosage with one, an Age or a Range of ages (rule R7).
+    """A date, dateTime or instant, a Period, a Dosage with its Timing, an Age or a Range of ages (rule R7).
 
     None for what is none of them, or has no dates.
     """
@@ -198,12 +198,12 @@ def dated(value: object, zone: tzinfo, born: Span | None) -> Span | Stretch | No
 def _timed(timing: Json, zone: tzinfo) -> Stretch | None:
     """From the first event or bound of a Timing to the last."""
     events = timing.get("event")
-    days = [day for event in events if (day := Span.parse(event, zone))] if isinstance(events, list) else []
-    if days:
-        return hull(days)
+    found: list[Span | Stretch] = [day for event in events if (day := Span.parse(event, zone))] if isinstance(events, list) else []
     repeat = timing.get("repeat")
     bounded = repeat.get("boundsPeriod") if isinstance(repeat, dict) else None
-    return stretch(bounded, zone) if isinstance(bounded, dict) else None
+    if isinstance(bounded, dict) and (period := stretch(bounded, zone)):
+        found.append(period)
+    return hull(found) if found else None
 
 
 def hull(many: Sequence[Span | Stretch]) -> Stretch:

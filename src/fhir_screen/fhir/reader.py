@@ -157,8 +157,8 @@ def _statement(reading: _Reading, shape: ResourceShape, reference: str, resource
     if about and not any(_is_readable(system, value) for system, value in about):
         return Gap(shape.kind, Reason.INCOMPLETE_FETCH, f"{_a(shape.kind)} could not be read")
     texts = _texts(reading, about, shape.text, resource)
-    if shape.doses is not None and not codings and not texts and _leads_nowhere(reading, shape, resource):
-        return Gap(shape.kind, Reason.INCOMPLETE_FETCH, f"what {_a(shape.kind)} points to is not in the source")
+    if shape.doses is not None and not codings and not texts:
+        return Gap(shape.kind, Reason.INCOMPLETE_FETCH, f"{_a(shape.kind)} does not say of which drug it is, nor does what it points to")
     if masked or _is_modified(resource):
         standing = Standing.UNSURE
     period, ongoing, recorded, dating = _dates(reading, shape, resource)
@@ -242,12 +242,6 @@ def _behind(reading: _Reading, path: Path, resource: Json) -> list[Json]:
     references = (_reference_text(one) for one in items(path(resource)))
     targets = (reading.raw.resolve(text, resource) for text in references if text)
     return [target for target in targets if target is not None]
-
-
-def _leads_nowhere(reading: _Reading, shape: ResourceShape, resource: Json) -> bool:
-    """Whether it only points to what it is about (a drug), and that is not here: it may be any."""
-    pointers = (one for place in shape.code if place.through for one in items(place.through(resource)))
-    return any(text and reading.raw.resolve(text, resource) is None for text in map(_reference_text, pointers))
 
 
 def _reports(reading: _Reading, kind: str, via: Path) -> dict[int, list[Json]]:
@@ -411,8 +405,9 @@ def _first(reading: _Reading, places: Iterable[Place], resource: Json) -> tuple[
     for place in places:
         told = [dated(value, reading.zone, reading.person.born) for value in _found(reading, place, resource)]
         found = [one for one in told if one is not None]
-        if place.take is Take.ALL:
-            found = [hull(found)] if found and len(found) == len(told) else []
+        if place.take is Take.ALL and found:
+            whole = hull(found)  # where a line has no dates, nobody knows when the whole of it ends
+            found = [whole if len(found) == len(told) else Stretch(whole.start, None)]
         if found:
             return _taken(found[0], place.take), place.flag
     return None, ""

@@ -53,5 +53,5 @@ FORMS: Final[Mapping[str, tuple[Callable[[str], bool], str]]] = {
     "loinc": (_loinc, "a LOINC code (digits, a dash, a check digit that fits)"),
     "sctid": (_sctid, "a SNOMED CT identifier (digits, the last of which checks the others)"),
     "atc": (lambda code: _ATC.fullmatch(code.removeprefix(ITSELF)) is not None, "an ATC code such as L01FF02, or a part of one"),
-    "icd": (lambda code: _ICD.fullmatch(code) is not None, "an ICD-10 code such as C43.5, or a part of one"),
+    "icd": (lambda code: _ICD.fullmatch(code.removeprefix(ITSELF)) is not None, "an ICD-10 code such as C43.5, or a part of one"),
 }

@@ -90,6 +90,8 @@ class UnitsDoc(Doc):
 
 class WordsDoc(Doc):
     but_not: Names = ()
+    proving: Names = ()
+    """Lists of which a hit proves something: what takes it back reaches to the end of the sentence."""
     words: dict[str, Names]
 
 
@@ -273,8 +275,8 @@ class WhenDoc(Doc):
     over_for: str = ""
     """Over at least so long before the anchor, and not begun before the first fact of ``not_before``."""
     not_before: SelectorDoc | None = None
-    not_before_last: SelectorDoc | None = None
-    """As ``not_before``, of the last of these facts to begin."""
+    not_before_last: tuple[SelectorDoc, ...] = ()
+    """As ``not_before``, of the last of all these facts to begin."""
     dated_by: str = ""
     before: str = "screening_date"
     if_unset: Literal["as-of", "wash-out", "unknown"] = "as-of"
@@ -403,8 +405,8 @@ class StableDoc(Doc):
     good: Names
     bad: Names
     for_: str = Field(alias="for")
-    since: SelectorDoc | None = None
-    """The good state counts only from the first of these facts on."""
+    since: tuple[SelectorDoc, ...] = ()
+    """The good state counts only from the day on when the last of these facts had begun."""
     before: str = "screening_date"
     what: str = ""
 

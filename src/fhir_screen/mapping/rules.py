@@ -142,7 +142,7 @@ def _stable(scope: Scope, body: Any) -> core.Rule:
     doc = checked(docs.StableDoc, scope, body)
     good, bad = concepts(scope.at("good"), doc.good), concepts(scope.at("bad"), doc.bad)
     select = selector(scope.at("of"), doc.of)
-    since = selector(scope.at("since"), doc.since) if doc.since else None
+    since = tuple(selector(scope.at("since", n), one) for n, one in enumerate(doc.since))
     anchor = anchor_of(scope.at("before"), doc.before)
     return _judged(scope, core.Stable(select, good, bad, length(scope, doc.for_), anchor, doc.what, since))
 

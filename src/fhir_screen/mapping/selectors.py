@@ -104,11 +104,11 @@ def _window(scope: Scope, when: docs.WhenDoc) -> core.Timing:
     if when.over_for or ((when.not_before or when.not_before_last) and not (when.within or when.overlaps or when.ended_within)):
         if when.not_before and when.not_before_last:
             raise scope.error("say one of not_before and not_before_last", "the last includes the first")
-        key = "not_before_last" if when.not_before_last else "not_before"
-        before = when.not_before_last or when.not_before
-        since = selector(scope.at(key), before) if before else None
+        since = tuple(selector(scope.at("not_before_last", n), one) for n, one in enumerate(when.not_before_last))
+        if when.not_before:
+            since = (selector(scope.at("not_before"), when.not_before),)
         over = length(scope.at("over_for"), when.over_for) if when.over_for else None
-        return core.Until(over, anchor_of(scope.at("before"), when.before), since, when.not_before_last is not None)
+        return core.Until(over, anchor_of(scope.at("before"), when.before), since, bool(when.not_before_last))
     return during(scope, when)
 
 

@@ -120,7 +120,7 @@ class _Compiler:
         )
 
     def status(self, doc: StatusDoc, steps: Steps) -> StatusTest:
-        says = {code: said for said in Said for code in getattr(doc, said.value)}
+        says = {code.lower(): said for said in Said for code in getattr(doc, said.value)}
         paths = tuple(self.path(one, (*steps, "path")) for one in doc.path)
         return StatusTest(paths, says, Said(doc.otherwise), Said(doc.missing), doc.flag, doc.missing_flag)
 

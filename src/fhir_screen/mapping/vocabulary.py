@@ -128,7 +128,9 @@ def compile_terms(
     codebook = Codebook(code_systems, rows.frozen())
     vocabulary = Vocabulary(codebook, UnitTable.of(spellings), analyte_table, labels, limits)
     word_doc = validated(WordsDoc, words)
-    compiled = {name: Words.of(listed, word_doc.but_not) for name, listed in word_doc.words.items()}
+    compiled = {
+        name: Words.of(listed, word_doc.but_not, proving=name in word_doc.proving) for name, listed in word_doc.words.items()
+    }
     return Terms(
         vocabulary, found_in, analyte_of, compiled,
         {name: tuple(codes) for name, codes in codes_of.items()},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Final
@@ -28,9 +28,13 @@ class Cohort:
     version: str = ""
     verdicts: dict[str, str] = field(default_factory=dict)
     unknown: dict[str, int] = field(default_factory=dict)
+    outside: list[str] = field(default_factory=list)
+    """Patients of an earlier night who do not have the disease any more: what stands for them is looked at again."""
 
-    def count(self, decision: Decision) -> None:
+    def count(self, decision: Decision, listed: Container[str] = ()) -> None:
         if decision.population is Truth.FALSE:
+            if decision.patient in listed:
+                self.outside.append(decision.patient)
             return
         self.verdicts[decision.patient] = decision.verdict.value
         for criterion in decision.criteria:

@@ -65,9 +65,9 @@ class Watch:
     noted: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def listed(self) -> tuple[str, ...]:
-        """The patients of the last good night, by their ids."""
-        return tuple(sorted({patient for cohort in self.before.values() for patient in cohort.verdicts}))
+    def listed(self) -> frozenset[str]:
+        """The patients of the last good night, and those who were its patients earlier."""
+        return frozenset(patient for one in self.before.values() for patient in (*one.verdicts, *one.outside))
 
     def through(self, done: Iterable[One]) -> Iterator[One]:
         """Counts every patient; where there is a last good night, hands on the first one only after the last has come.
@@ -95,7 +95,9 @@ class Watch:
 
     def count(self, one: One) -> One:
         for decision in one.decisions:
-            self.cohorts.setdefault(decision.trial.id, Cohort(decision.trial.version)).count(decision)
+            before = self.before.get(decision.trial.id, Cohort())
+            earlier = {*before.verdicts, *before.outside}
+            self.cohorts.setdefault(decision.trial.id, Cohort(decision.trial.version)).count(decision, earlier)
         return one
 
     def compare(self) -> None:
