@@ -111,7 +111,9 @@ def evaluate_stable(chart: Chart, rule: Stable) -> Answer:
     good = [(m, p) for m, p in _from(chart, rule, seen) if _says(m.fact, rule.good) and m.truth is Truth.TRUE]
     bad = [(m, p) for m, p in seen if _says(m.fact, rule.bad)]
     dark = [(m, p) for m, p in seen if _unreadable(m.fact) and p.start.last >= window.first]
-    return (_spoilt(bad, window) or _unread(dark) or _seen_twice(chart, rule, good, bad, window)).with_edges(edges)
+    undated = [m for m in _held(chart, rule.select) if chart.period(m.fact) is None and _says(m.fact, rule.bad)]
+    answer = _spoilt(bad, window) or _somewhen(undated) or _unread(dark) or _seen_twice(chart, rule, good, bad, window)
+    return answer.with_edges(edges)
 
 
 def _from(chart: Chart, rule: Stable, seen: _Seen) -> _Seen:
@@ -129,6 +131,14 @@ def _unreadable(fact: Fact) -> bool:
     """Whether it says something in words alone, or in a code that nobody knows."""
     value = fact.value
     return value is not None and not value.absent and not any(coding.names for coding in value.codings)
+
+
+def _somewhen(bad: Sequence[Match]) -> Answer | None:
+    """A bad state that nobody dated may lie within the window."""
+    if not bad:
+        return None
+    told = joined(f"{name_of(m.fact)}: {_value(m)}, undated" for m in bad)
+    return unknown(Reason.PARTIAL_DATE, told, [evidence_of(m.fact) for m in bad])
 
 
 def _unread(dark: _Seen) -> Answer | None:

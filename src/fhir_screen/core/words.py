@@ -31,21 +31,21 @@ class Reach(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Exception_:
+class TakesBack:
     """A phrase, compiled, and its reach."""
 
     pattern: re.Pattern[str]
     reach: Reach
 
     @staticmethod
-    def of(phrase: str, part: Reach = Reach.PART, after: Reach = Reach.AFTER) -> Exception_:
+    def of(phrase: str, part: Reach = Reach.PART, after: Reach = Reach.AFTER) -> TakesBack:
         if phrase.startswith(_ITSELF):
-            return Exception_(_phrase(phrase.removeprefix(_ITSELF).lstrip()), Reach.ITSELF)
+            return TakesBack(_phrase(phrase.removeprefix(_ITSELF).lstrip()), Reach.ITSELF)
         if phrase.endswith(_DOTS):
-            return Exception_(_phrase(phrase.removesuffix(_DOTS).rstrip(), r"(?![a-z-])"), after)
+            return TakesBack(_phrase(phrase.removesuffix(_DOTS).rstrip(), r"(?![a-z-])"), after)
         if phrase.startswith(_DOTS):
-            return Exception_(_phrase(phrase.removeprefix(_DOTS).lstrip(), r"(?![a-z-])"), Reach.BEFORE)
-        return Exception_(_phrase(phrase), part)
+            return TakesBack(_phrase(phrase.removeprefix(_DOTS).lstrip(), r"(?![a-z-])"), Reach.BEFORE)
+        return TakesBack(_phrase(phrase), part)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Words:
 
     hits: tuple[tuple[re.Pattern[str], ...], ...]
     """Each alone, or several that have to stand together."""
-    exceptions: tuple[Exception_, ...] = ()
+    exceptions: tuple[TakesBack, ...] = ()
     known: dict[str, str | None] = field(default_factory=dict, compare=False, repr=False)
     """What was found in a text before: the same displays come with every patient."""
 
@@ -70,7 +70,7 @@ class Words:
         together = tuple(tuple(re.compile(_pattern(part)) for part in parts) for parts in hits if len(parts) > 1)
         own = [word[1:] for word in words if word.startswith("!")]
         wide = (Reach.SENTENCE, Reach.REST_OF_SENTENCE) if proving else (Reach.PART, Reach.AFTER)
-        exceptions = tuple(Exception_.of(phrase, *wide) for phrase in (*but_not, *own))
+        exceptions = tuple(TakesBack.of(phrase, *wide) for phrase in (*but_not, *own))
         return Words(((re.compile(alone),), *together) if alone else together, exceptions)
 
     def find(self, texts: Iterable[str]) -> str | None:
@@ -104,11 +104,11 @@ _Taken = list[tuple[re.Match[str], Reach]]
 def _left(pattern: re.Pattern[str], text: str, exceptions: _Taken) -> Iterator[re.Match[str]]:
     """The hits that no exception takes back."""
     for hit in pattern.finditer(text):
-        if not any(_takes_back(phrase, reach, hit, text, exceptions) for phrase, reach in exceptions):
+        if not any(_takes_back(phrase, reach, hit, text) for phrase, reach in exceptions):
             yield hit
 
 
-def _takes_back(phrase: re.Match[str], reach: Reach, hit: re.Match[str], text: str, exceptions: _Taken) -> bool:
+def _takes_back(phrase: re.Match[str], reach: Reach, hit: re.Match[str], text: str) -> bool:
     if phrase.start() < hit.end() and hit.start() < phrase.end():
         return True
     if abs(phrase.start() - hit.start()) > _FAR:
