@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -10,9 +11,11 @@ import pytest
 
 from fhir_screen.core.anchors import anchors_of
 from fhir_screen.core.trials import Trial
+from fhir_screen.errors import MappingError
 from fhir_screen.fhir.assemble import assemble
 from fhir_screen.fhir.raw import Found, Haul
 from fhir_screen.fhir.reader import read
+from fhir_screen.mapping.anchors import load_anchors
 from fhir_screen.mapping.load import Study, load
 
 TODAY = date(2025, 11, 15)
@@ -103,3 +106,38 @@ def test_enrolment_in_another_study_is_none_in_this_one(study: Study) -> None:
 def test_what_a_person_gave_wins(study: Study) -> None:
     given = {"consent_date": date(2025, 8, 8), "planned_infusion_date": date(2026, 1, 1)}
     assert anchors(study, consent("c", "2025-10-01"), given=given) == given
+
+
+# A spreadsheet of days
+
+CSV = "patient,planned_infusion_date,consent_date\n*,2026-01-12,\nPatient/p1,,2025-11-02\np2,2026-02-01,\n,,\n"
+
+
+@pytest.mark.parametrize("text", [CSV, CSV.replace(",", ";"), "\ufeff" + CSV.replace("\n", "\r\n")])
+def test_days_come_from_a_spreadsheet_too(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "anchors.csv"
+    path.write_bytes(text.encode())
+    anchors = load_anchors(path)
+    infusion, consent = date(2026, 1, 12), date(2025, 11, 2)
+    assert anchors.of("p1") == {"planned_infusion_date": infusion, "consent_date": consent}
+    assert anchors.of("p2") == {"planned_infusion_date": date(2026, 2, 1)}
+    assert anchors.of("p3") == {"planned_infusion_date": infusion}
+
+
+@pytest.mark.parametrize(
+    ("text", "where", "what", "remedy"),
+    [
+        ("", "1", "there is no column 'patient'", "the first line names the columns"),
+        ("id,consent_date\np1,2025-11-02\n", "1", "there is no column 'patient'", "consent_date"),
+        ("patient,consent\np1,2025-11-02\n", "1", "unknown anchor 'consent'", "consent_date"),
+        ("patient,consent_date\n\np1,02.11.2025\n", "3, consent_date", "'02.11.2025' is not a day", "YYYY-MM-DD"),
+        ("patient,consent_date\np1,2025-11-02\nPatient/p1,2025-11-03\n", "3", "p1 stands twice", "one row for each"),
+    ],
+)
+def test_a_mistake_in_a_spreadsheet_is_told_with_its_line(tmp_path: Path, text: str, where: str, what: str, remedy: str) -> None:
+    path = tmp_path / "anchors.csv"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(MappingError) as told:
+        load_anchors(path)
+    assert (told.value.where, told.value.what) == (f"{path}:{where}", what)
+    assert remedy in told.value.remedy

@@ -25,7 +25,8 @@ from fhir_screen.cli.exits import DEFECT, INTERRUPTED
 from fhir_screen.core.gaps import Gap
 from fhir_screen.core.truth import Truth
 from fhir_screen.mapping import documents
-from fhir_screen.mapping.load import Study, load, load_anchors, packaged_mappings
+from fhir_screen.mapping.anchors import load_anchors
+from fhir_screen.mapping.load import Study, load, packaged_mappings
 from fhir_screen.mapping.rules import VERBS
 from fhir_screen.mapping.yamlfile import read_yaml
 from fhir_screen.settings import settings

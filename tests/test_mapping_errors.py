@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from fhir_screen.errors import FhirScreenError, MappingError, Mistakes
-from fhir_screen.mapping.load import load, load_anchors, packaged_mappings
+from fhir_screen.mapping.anchors import load_anchors
+from fhir_screen.mapping.load import load, packaged_mappings
 
 HERE = Path(__file__).parent
 MISTAKES: list[dict[str, str]] = yaml.load(

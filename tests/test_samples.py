@@ -17,8 +17,9 @@ import yaml
 from fhir.resources.R4B import get_fhir_model_class
 
 from fhir_screen.fhir.raw import Damage
+from fhir_screen.mapping.anchors import Anchors, load_anchors
 from fhir_screen.mapping.documents import SiteDoc
-from fhir_screen.mapping.load import Anchors, load, load_anchors, packaged_mappings
+from fhir_screen.mapping.load import load, packaged_mappings
 from fhir_screen.nightly import Request, charts_of_files, screenings
 from fhir_screen.report.ndjson import document
 

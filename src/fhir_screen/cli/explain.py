@@ -32,7 +32,7 @@ from fhir_screen.report.languages import LANGUAGES
 @click.option("-o", "output", type=PATH, metavar="PATH", help="Output file. Default: stdout.")
 @trial_options
 @click.option("--as-of", metavar="DATE", help="Screening date, YYYY-MM-DD. Default: today in the site's time zone.")
-@click.option("--anchors", type=PATH, metavar="FILE", help="YAML with planned and known dates.")
+@click.option("--anchors", type=PATH, metavar="FILE", help="YAML or CSV with planned and known dates.")
 @access_options
 @lang_option
 def explain(

@@ -13,7 +13,8 @@ import click
 
 from fhir_screen.errors import UsageError
 from fhir_screen.fhir.pull import ByGroup, Everyone, Population
-from fhir_screen.mapping.load import Anchors, Study, day_of, load, load_anchors
+from fhir_screen.mapping.anchors import Anchors, load_anchors
+from fhir_screen.mapping.load import Study, day_of, load
 from fhir_screen.nightly import Request
 from fhir_screen.report.languages import LANGUAGES
 from fhir_screen.settings import Settings, settings
@@ -43,7 +44,7 @@ trial_options = combined(
 
 patient_options = combined(
     click.option("--as-of", metavar="DATE", help="Screening date, YYYY-MM-DD. Default: today in the site's time zone."),
-    click.option("--anchors", type=PATH, metavar="FILE", help="YAML with planned and known dates."),
+    click.option("--anchors", type=PATH, metavar="FILE", help="YAML or CSV with planned and known dates."),
     click.option("--patient", "patients", multiple=True, metavar="ID", help="Only this patient; repeatable."),
     click.option("--limit", type=click.IntRange(min=1), metavar="N", help="At most N patients, the first by id."),
 )

@@ -16,11 +16,11 @@ from fhir_screen.core.dates import Span
 from fhir_screen.core.decision import AtomClass, ClosedStudies, Role, TrialIdentity
 from fhir_screen.core.trials import Atom, Criterion, Trial
 from fhir_screen.errors import MappingError, UsageError
-from fhir_screen.mapping.documents import AnchorsDoc, AtomDoc, CriterionDoc, LibraryDoc, ParameterDoc, SiteDoc, TrialDoc
+from fhir_screen.mapping.anchors import anchor_day
+from fhir_screen.mapping.documents import AtomDoc, CriterionDoc, LibraryDoc, ParameterDoc, SiteDoc, TrialDoc
 from fhir_screen.mapping.mistakes import Collected
 from fhir_screen.mapping.rules import compile_rule
 from fhir_screen.mapping.scope import Scope, Shared
-from fhir_screen.mapping.selectors import ANCHORS
 from fhir_screen.mapping.shapes import ResourceShape, Shapes
 from fhir_screen.mapping.shaping import compile_shapes
 from fhir_screen.mapping.validation import validated
@@ -402,41 +402,10 @@ def _site(document: Document | None, doc: SiteDoc) -> Site:
     if doc.time_zone:
         _zone(doc.time_zone, document)
     closed = ClosedStudies.CANDIDATES_TOO if doc.write_closed_studies == "true" else ClosedStudies.OBSERVATION_ONLY
-    anchors = {name: _day(document, ("anchors", name), name, text) for name, text in doc.anchors.items()}
-    return Site(doc.site, doc.time_zone, closed, anchors)
-
-
-@dataclass(frozen=True, slots=True)
-class Anchors:
-    """Days that the record does not hold: for everybody, and patient by patient."""
-
-    default: Mapping[str, date] = field(default_factory=dict)
-    patients: Mapping[str, Mapping[str, date]] = field(default_factory=dict)
-
-    def of(self, patient: str) -> dict[str, date]:
-        return {**self.default, **self.patients.get(patient, {})}
-
-
-def load_anchors(path: Path) -> Anchors:
-    """Reads an anchors file (contract, row `--anchors`)."""
-    document = read_yaml(path)
-    doc = validated(AnchorsDoc, document)
-    default = {n: _day(document, ("default", n), n, t) for n, t in doc.default.items()}
-    patients = {
-        p.removeprefix("Patient/"): {n: _day(document, ("patients", p, n), n, t) for n, t in days.items()}
-        for p, days in doc.patients.items()
+    anchors = {
+        name: anchor_day(name, text, document.where(("anchors", name)) if document else "") for name, text in doc.anchors.items()
     }
-    return Anchors(default, patients)
-
-
-def _day(document: Document | None, steps: tuple[str, ...], name: str, text: str) -> date:
-    where = document.where(steps) if document else ""
-    if name not in ANCHORS:
-        raise MappingError(f"unknown anchor {name!r}", where=where, remedy=did_you_mean(name, ANCHORS))
-    span = Span.parse(text, ZoneInfo("UTC"))
-    if span is None or not span.exact or span.moment is not None:
-        raise MappingError(f"{text!r} is not a day", where=where, remedy="write YYYY-MM-DD")
-    return span.first
+    return Site(doc.site, doc.time_zone, closed, anchors)
 
 
 def _content(documents: Iterable[Document]) -> str:
