@@ -6,10 +6,11 @@ import csv
 import io
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import UTC, date
 from pathlib import Path
 from typing import Final
 
+from fhir_screen.core.dates import Span
 from fhir_screen.errors import MappingError
 from fhir_screen.mapping.documents import AnchorsDoc
 from fhir_screen.mapping.mistakes import Collected
@@ -42,14 +43,10 @@ def anchor_day(name: str, text: str, where: str) -> date:
     """The day of one anchor as a file gives it. Raises MappingError."""
     if name not in ANCHORS:
         raise MappingError(f"unknown anchor {name!r}", where=where, remedy=did_you_mean(name, ANCHORS))
-    try:
-        return date.fromisoformat(text) if len(text) == len("2025-11-15") else _no_day(text, where)
-    except ValueError:
-        return _no_day(text, where)
-
-
-def _no_day(text: str, where: str) -> date:
-    raise MappingError(f"{text!r} is not a day", where=where, remedy="write YYYY-MM-DD")
+    span = Span.parse(text, UTC)
+    if span is None or not span.exact or span.moment is not None:
+        raise MappingError(f"{text!r} is not a day", where=where, remedy="write YYYY-MM-DD")
+    return span.first
 
 
 def _of_yaml(path: Path) -> Anchors:
