@@ -22,10 +22,10 @@ from fhir_screen.core.gaps import Gap
 from fhir_screen.core.rules import Selector
 from fhir_screen.core.screening import screen
 from fhir_screen.core.trials import Trial
+from fhir_screen.core.walk import selectors
 from fhir_screen.fhir.raw import RawPatient
 from fhir_screen.fhir.reader import read
 from fhir_screen.mapping.load import Study, load
-from fhir_screen.mapping.walk import selectors
 
 Json = dict[str, Any]
 

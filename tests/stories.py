@@ -183,7 +183,11 @@ def decisions(story: Story, on: date | None = None) -> Iterator[Decision]:
 
 def differences(story: Story) -> list[str]:
     """Each expectation that was not met, in one line; empty where all were."""
-    today = list(decisions(story))
+    return compared(story, list(decisions(story)))
+
+
+def compared(story: Story, today: list[Decision]) -> list[str]:
+    """The same, of decisions that are there already."""
     found = [line for key, wanted in story.expect.items() for line in _differences(today, key, wanted)]
     return found + [line for key, day in _turning_days(story) for line in _not_turning(story, today, key, day)]
 

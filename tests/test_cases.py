@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
-from stories import TRUTHS, Story, differences, stories
+from stories import TRUTHS, Story, compared, decisions, stories
 
 ALL = list(stories())
+
+CLINICAL = Path(__file__).parents[1] / "docs" / "clinical.md"
+_ROWS = re.findall(
+    r"^\| (`[a-z_0-9`, ]+) \|", CLINICAL.read_text(encoding="utf-8").partition("### What the flags say")[2], re.M
+)
+EXPLAINED = {name for row in _ROWS for name in re.findall(r"`([a-z_0-9]+)`", row)}
+"""The flags that the page for clinicians explains."""
 
 
 @pytest.mark.parametrize("story", ALL, ids=lambda story: story.name)
 def test_the_story_comes_out_as_told(story: Story) -> None:
-    assert differences(story) == []
+    today = list(decisions(story))
+    assert compared(story, today) == []
+    raised = {flag.partition("=")[0] for one in today for c in one.criteria for atom in c.atoms for flag in atom.flags}
+    assert sorted(raised - EXPLAINED) == []
 
 
 FEWEST = 1500

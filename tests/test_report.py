@@ -16,7 +16,7 @@ import pytest
 
 from decisions import ALPHA, BETA, BLOCKING, likely, refused, review
 from fhir_screen.core.answers import unknown
-from fhir_screen.core.decision import Decision
+from fhir_screen.core.decision import Change, Decision
 from fhir_screen.core.truth import Reason, Truth
 from fhir_screen.report import csv, explain, html, ndjson, table, wording
 from fhir_screen.report.catalogue import Catalogue
@@ -66,6 +66,7 @@ def test_a_line_has_the_fields_of_the_contract_in_their_order() -> None:
                     }
                 ],
                 "changes_on": None,
+                "changes_to": None,
             }
         ],
     }
@@ -157,11 +158,11 @@ def test_a_note_on_one_criterion_is_silent_about_the_others() -> None:
 
 def test_a_note_says_when_time_alone_changes_an_answer() -> None:
     decision = review()
-    atom = replace(decision.criteria[0].atoms[0], changes_on=date(2026, 12, 1))
+    atom = replace(decision.criteria[0].atoms[0], change=Change(date(2026, 12, 1), Truth.UNKNOWN))
     decision = replace(decision, criteria=(replace(decision.criteria[0], atoms=(atom,)),))
     text = " ".join(" ".join(explain.note(decision, {})).split())
     assert "To settle it: the last value is too old; a new one would settle it." in text
-    assert "By time alone the answer changes on 2026-12-01." in text
+    assert "By time alone the answer becomes “not known” on 2026-12-01." in text
 
 
 @pytest.mark.parametrize("reason", list(Reason))
@@ -188,7 +189,7 @@ def test_the_next_step_of_the_deceased_is_none() -> None:
 
 def test_the_next_step_of_a_refusal_that_ends_is_its_day() -> None:
     blocked = BLOCKING[1]
-    ending = replace(blocked, atoms=(replace(blocked.atoms[0], changes_on=date(2026, 12, 24)),))
+    ending = replace(blocked, atoms=(replace(blocked.atoms[0], change=Change(date(2026, 12, 24), Truth.FALSE)),))
     assert wording.next_step(replace(refused(), criteria=(ending,)), ENGLISH) == "look again on 2026-12-24"
 
 

@@ -64,6 +64,8 @@ class Chart:
     study: frozenset[str] = frozenset()
     closed_from_days: int | None = None
     instance: Fact | None = None
+    ahead: tuple[Fact, ...] = ()
+    """What is dated after the horizon: no evidence, but told (rule R7)."""
     memo: dict[str, Answer] = field(default_factory=dict)
 
     def anchor(self, name: str) -> date | None:

@@ -132,6 +132,11 @@ class Length:
     days: int = 0
     months: int = 0
 
+    def __str__(self) -> str:
+        years, months = divmod(self.months, 12)
+        parts = ((years, "year"), (months, "month"), (self.days, "day"))
+        return " and ".join(f"{count} {unit}{'' if count == 1 else 's'}" for count, unit in parts if count) or "0 days"
+
     def before(self, day: date) -> date:
         return self._shift(day, -1)
 

@@ -55,6 +55,14 @@ class TrialIdentity:
 
 
 @dataclass(frozen=True, slots=True)
+class Change:
+    """The first day on which time alone makes an answer another one, and that one (None: it does not apply any more)."""
+
+    day: date
+    to: Truth | None
+
+
+@dataclass(frozen=True, slots=True)
 class AtomResult:
     """The answer to one atom; ``asked`` where a person has to give it, then ``question`` is what to ask.
 
@@ -68,9 +76,13 @@ class AtomResult:
     answer: Answer
     asked: bool = False
     hints: tuple[str, ...] = ()
-    changes_on: date | None = None
+    change: Change | None = None
     text_ko: str = ""
     question_ko: str = ""
+
+    @property
+    def changes_on(self) -> date | None:
+        return self.change.day if self.change else None
 
     @property
     def flags(self) -> tuple[str, ...]:

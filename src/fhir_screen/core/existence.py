@@ -224,7 +224,7 @@ def _incomplete(gap: Gap, what: str) -> Answer:
 
 def _closed(chart: Chart, rule: Has, what: str, searched: str, older: Sequence[Fact]) -> Answer:
     window = window_of(chart, rule.timing)
-    told = f"none on record: {what} ({searched})"
+    told = f"none on record{_looked_back(chart, rule.timing)}: {what} ({searched})"
     if older:
         last = max(older, key=lambda f: (f.period.end.last if f.period else date.min, f.sort_key))
         not_meant = "is over" if isinstance(rule.timing, Now) else "lies outside the window"
@@ -238,6 +238,16 @@ def _closed(chart: Chart, rule: Has, what: str, searched: str, older: Sequence[F
         return answer.with_flags("record_depth_short")
     short = unknown(Reason.NO_DATA, f"{told}, but the record is shorter than {depth} days")
     return short.with_flags("record_depth_short").with_edges(_deep_enough(chart, rule.timing, began, depth))
+
+
+def _looked_back(chart: Chart, timing: Timing) -> str:
+    """How far back from which day a window reaches, in words."""
+    if not isinstance(timing, During):
+        return ""
+    anchor = timing.anchor.removesuffix("_date").replace("_", " ")
+    if chart.anchor(timing.anchor) is None:
+        return f" in the {timing.length} before today (day of {anchor} not set)"
+    return f" in the {timing.length} before {'today' if timing.anchor == 'as_of' else anchor}"
 
 
 def _deep_enough(chart: Chart, timing: Timing, began: date | None, depth: int) -> frozenset[date]:

@@ -25,6 +25,8 @@ class Standing(StrEnum):
     """An explicit no: refuted, not taken."""
     PENDING = "pending"
     """Preliminary: not used, but shown."""
+    PLANNED = "planned"
+    """Not done yet: no evidence of anything; kept apart from what was done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,11 +169,14 @@ class PatientRecord:
     by_kind: Mapping[str, tuple[Fact, ...]] = field(default_factory=dict)
     by_reference: Mapping[str, tuple[Fact, ...]] = field(default_factory=dict)
     began: date | None = None
+    planned: tuple[Fact, ...] = ()
+    """What is only planned: in no index, so that nothing takes it for done."""
 
     @staticmethod
     def of(patient: str, person: Person, facts: Iterator[Fact] | tuple[Fact, ...], gaps: tuple[Gap, ...] = ()) -> PatientRecord:
         """Sorts and indexes; the order in which facts come changes nothing, and neither does saying one twice."""
-        ordered = _said_once(sorted(facts, key=lambda f: f.sort_key))
+        everything = _said_once(sorted(facts, key=lambda f: f.sort_key))
+        ordered = tuple(fact for fact in everything if fact.standing is not Standing.PLANNED)
         concepts: dict[str, list[Fact]] = {}
         kinds: dict[str, list[Fact]] = {}
         references: dict[str, list[Fact]] = {}
@@ -187,6 +192,7 @@ class PatientRecord:
             {k: tuple(v) for k, v in kinds.items()},
             {k: tuple(v) for k, v in references.items()},
             min(starts, default=None),
+            tuple(fact for fact in everything if fact.standing is Standing.PLANNED),
         )  # fmt: skip
 
     def with_preliminary(self) -> PatientRecord:
@@ -195,7 +201,7 @@ class PatientRecord:
             flagged(replace(fact, standing=Standing.HOLDS), "preliminary_pending") if fact.standing is Standing.PENDING else fact
             for fact in self.facts
         )
-        return PatientRecord.of(self.patient, self.person, taken, self.gaps)
+        return PatientRecord.of(self.patient, self.person, (*taken, *self.planned), self.gaps)
 
     def gap(self, kinds: frozenset[str]) -> Gap | None:
         """The first hole that touches one of these resource types."""

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 from fhir_screen.core.answers import Answer, EvidenceKind, any_of, joined, no, unknown
 from fhir_screen.core.chart import Chart
-from fhir_screen.core.dates import Window
 from fhir_screen.core.estimates import Estimate, estimated
 from fhir_screen.core.facts import Fact
 from fhir_screen.core.gaps import Gap
+from fhir_screen.core.placing import flags_near
 from fhir_screen.core.quantities import Relation, interval_text, number_text
 from fhir_screen.core.ranges import site_limit, upper_limits
 from fhir_screen.core.readings import UNDATED, Reading
@@ -21,7 +21,6 @@ from fhir_screen.core.rules import (
     Threshold,
     TimesUpperLimit,
 )
-from fhir_screen.core.selecting import matches
 from fhir_screen.core.truth import Reason, Truth, first_reason
 from fhir_screen.core.units import limit
 
@@ -43,7 +42,7 @@ def _decided(chart: Chart, rule: Measure, estimate: Estimate) -> Answer:
     answer = any_of(answers) if any_counts else _agreed(answers, estimate)
     if estimate.gap is not None and not (any_counts and answer.truth is Truth.TRUE):
         return replace(_incomplete(estimate.gap, rule.what), evidence=answer.evidence)
-    return answer.with_flags(*_nearby(chart, rule, estimate.readings))
+    return answer.with_flags(*flags_near(chart, rule.flags_near, (reading.when for reading in estimate.readings)))
 
 
 def _incomplete(gap: Gap, what: str) -> Answer:
@@ -161,14 +160,3 @@ def _by_interpretation(chart: Chart, bar: TimesUpperLimit, fact: Fact, told: str
         return unknown(Reason.NO_REFERENCE_RANGE, f"{told}, without a reference range of its own", reading.evidence)
     because = f"{told}, reported as {'high' if truth is Truth.FALSE else 'not high'}"
     return Answer(truth, truth, None, because, reading.evidence).with_flags("uln_source=interpretation")
-
-
-def _nearby(chart: Chart, rule: Measure, readings: Sequence[Reading]) -> set[str]:
-    flags: set[str] = set()
-    for nearby in rule.flags_near:
-        for reading in readings:
-            window = Window(nearby.within.before(reading.when.first), reading.when.last)
-            found = (chart.period(m.fact) for m in matches(chart, nearby.select))
-            if any(period is not None and period.overlaps(window) is not Truth.FALSE for period in found):
-                flags.add(nearby.flag)
-    return flags

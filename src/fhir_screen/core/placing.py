@@ -9,7 +9,7 @@ from datetime import date
 from fhir_screen.core.chart import Chart, window_edges
 from fhir_screen.core.dates import BEGINNING, END_OF_TIME, Length, Period, Span, Window, next_day
 from fhir_screen.core.facts import Fact, Standing
-from fhir_screen.core.rules import During, Ever, Now, Selector, Since, Timing, Touch, Unset, Until
+from fhir_screen.core.rules import During, Ever, Nearby, Now, Selector, Since, Timing, Touch, Unset, Until
 from fhir_screen.core.selecting import matches
 from fhir_screen.core.truth import Reason, Truth
 
@@ -203,6 +203,19 @@ def _touched(chart: Chart, fact: Fact, period: Period, touch: Touch) -> Period:
             return Period(Span.on(chart.on), period.end)
         case Touch.SPAN:
             return period
+
+
+def flags_near(chart: Chart, near: Iterable[Nearby], days: Iterable[Span]) -> frozenset[str]:
+    """The flags of what lies shortly before one of these days, or may."""
+    spans = tuple(days)
+    return frozenset(
+        nearby.flag
+        for nearby in near
+        for match in matches(chart, nearby.select)
+        if (period := chart.period(match.fact)) is not None
+        for day in spans
+        if period.overlaps(Window(nearby.within.before(day.first), day.last)) is not Truth.FALSE
+    )
 
 
 def _edges(chart: Chart, fact: Fact, timing: During, window: Window) -> frozenset[date]:

@@ -10,6 +10,7 @@ from fhir_screen.core.answers import Answer, EvidenceKind, joined, no, unknown, 
 from fhir_screen.core.chart import Chart, evidence_of, name_of
 from fhir_screen.core.dates import BEGINNING, END_OF_TIME, Length, Span, Window, next_day
 from fhir_screen.core.facts import Coding, Fact, Standing
+from fhir_screen.core.placing import flags_near
 from fhir_screen.core.quantities import Quantity, Relation
 from fhir_screen.core.ranges import own_limits
 from fhir_screen.core.rules import Absence, Pick, Result
@@ -48,7 +49,9 @@ def evaluate_result(chart: Chart, rule: Result) -> Answer:
             )
         )
     answer = _any(chart, rule, outcomes) if rule.pick is Pick.ANY else _latest(chart, rule, outcomes)
-    flags = ("preliminary_pending",) if pending else ()
+    flags = {"preliminary_pending"} if pending else set()
+    if answer.truth is Truth.TRUE:
+        flags |= flags_near(chart, rule.flags_near, (o.when for o in outcomes if o.truth is Truth.TRUE))
     return answer.with_flags(*flags).with_edges(_edges(rule, outcomes))
 
 

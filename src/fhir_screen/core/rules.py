@@ -85,6 +85,8 @@ class Selector:
     """A fact that is called so is unknown, whatever its code says ("pembrolizumab or placebo")."""
     other_study: bool = False
     """Only facts of a study other than this trial count; of an unnamed study nobody can tell."""
+    planned: bool = False
+    """Only what is planned and whose day has not passed counts, instead of what was done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,6 +339,15 @@ class TimesUpperLimit:
 
 
 @dataclass(frozen=True, slots=True)
+class Nearby:
+    """A flag that is raised where such a fact lies shortly before the value (a transfusion before a hemoglobin)."""
+
+    flag: str
+    select: Selector
+    within: Length
+
+
+@dataclass(frozen=True, slots=True)
 class Measure:
     """Whether an amount stands in a relation to a limit."""
 
@@ -346,15 +357,6 @@ class Measure:
     what: str = ""
     flags_near: tuple[Nearby, ...] = ()
     absence: Absence = Absence.OPEN
-
-
-@dataclass(frozen=True, slots=True)
-class Nearby:
-    """A flag that is raised where such a fact lies shortly before the value (a transfusion before a hemoglobin)."""
-
-    flag: str
-    select: Selector
-    within: Length
 
 
 class Pick(StrEnum):
@@ -380,6 +382,7 @@ class Result:
     """The result has to be as new as the newest fact of these; an older one settles nothing."""
     what: str = ""
     kind: EvidenceKind = EvidenceKind.POSITIVE
+    flags_near: tuple[Nearby, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

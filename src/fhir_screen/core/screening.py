@@ -9,13 +9,15 @@ from datetime import date
 from fhir_screen.core.answers import Answer, any_of, no, not_applicable, unknown, yes
 from fhir_screen.core.chart import Chart, Vocabulary
 from fhir_screen.core.dates import END_OF_TIME
-from fhir_screen.core.decision import AtomClass, AtomResult, CriterionResult, Decision, Effect, Role, Verdict
+from fhir_screen.core.decision import AtomClass, AtomResult, Change, CriterionResult, Decision, Effect, Role, Verdict
 from fhir_screen.core.evaluating import evaluate
 from fhir_screen.core.existence import evaluate_has, instances, remainder
 from fhir_screen.core.facts import Fact, PatientRecord
 from fhir_screen.core.rules import AtomRef, Not, Rule, named_instances
+from fhir_screen.core.selecting import dated_ahead
 from fhir_screen.core.trials import Atom, Criterion, Trial
 from fhir_screen.core.truth import Reason, Truth
+from fhir_screen.core.walk import selectors
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,7 @@ def screen(
     chart = Chart(
         record, on, on, dict(anchors or {}), vocabulary, trial.rules, trial.names, trial.closed_from_days
     )  # fmt: skip
+    chart = replace(chart, ahead=tuple(fact for fact in record.facts if chart.future(fact)))
     criteria = tuple(_criterion_result(chart, criterion) for criterion in trial.criteria)
     deceased = record.person.dead_by(on)
     changes = [atom.changes_on for criterion in criteria for atom in criterion.atoms if atom.changes_on]
@@ -79,14 +82,16 @@ def _criterion_result(chart: Chart, criterion: Criterion) -> CriterionResult:
     )  # fmt: skip
 
 
-def _atom_result(chart: Chart, atom: Atom, answer: Answer, changes_on: date | None) -> AtomResult:
+def _atom_result(chart: Chart, atom: Atom, answer: Answer, change: Change | None) -> AtomResult:
     shown = answer.with_flags("needs_confirmation") if answer.judged else answer
+    if dated_ahead(chart, selectors(atom.rule)):
+        shown = shown.with_flags("dated_ahead")
     if shown.kind is not None and shown.truth is not None and shown.kind.value != "positive":
         shown = shown.with_flags(shown.kind.value)
     hints = tuple(h.text for h in atom.hints if h.rule is None or evaluate(chart, h.rule).truth is Truth.TRUE)
     asked = answer.reason is Reason.MANUAL
     return AtomResult(
-        atom.id, atom.text, atom.question, atom.atom_class, shown, asked, hints, changes_on, atom.text_ko, atom.question_ko
+        atom.id, atom.text, atom.question, atom.atom_class, shown, asked, hints, change, atom.text_ko, atom.question_ko
     )  # fmt: skip
 
 
@@ -218,17 +223,17 @@ def _polarity(rule: Rule, atom_id: str) -> bool | None:
     return None
 
 
-def _changes(chart: Chart, criterion: Criterion, today: _Asked) -> dict[str, date]:
+def _changes(chart: Chart, criterion: Criterion, today: _Asked) -> dict[str, Change]:
     """For each atom the first later day on which its truth is another, with the record as it is."""
     if all(atom.atom_class is AtomClass.MANUAL and atom.asked_when is None for atom in criterion.atoms):
         return {}
     days = sorted({day for answer in today.atoms.values() for day in answer.edges if chart.on < day < END_OF_TIME})
-    found: dict[str, date] = {}
+    found: dict[str, Change] = {}
     for day in days:
         later = _ask(chart.tomorrow(day), criterion)
         for atom_id, answer in later.atoms.items():
             if atom_id not in found and answer.truth is not today.atoms[atom_id].truth:
-                found[atom_id] = day
+                found[atom_id] = Change(day, answer.truth)
         if len(found) == len(today.atoms):
             break
     return found

@@ -69,7 +69,7 @@ def _part_of_coding(coding: Coding, selector: Selector) -> Part | None:
 def matches(chart: Chart, selector: Selector) -> Iterator[Match]:
     """All facts that may be meant, denied and pending ones included; a fact that is surely not meant is left out."""
     for fact in candidates(chart, selector):
-        if chart.future(fact):
+        if chart.future(fact) and not selector.planned:
             continue
         part = part_of(fact.codings, selector) if selector.find else Part.FIND
         if part not in (Part.FIND, Part.REVIEW):
@@ -81,6 +81,8 @@ def matches(chart: Chart, selector: Selector) -> Iterator[Match]:
 
 def candidates(chart: Chart, selector: Selector) -> list[Fact]:
     record = chart.record
+    if selector.planned:
+        return [fact for fact in record.planned if fact.kind in selector.kinds and not _passed(chart, fact)]
     if not selector.find and not selector.review:
         return [fact for kind in sorted(selector.kinds) for fact in record.by_kind.get(kind, ())]
     seen: dict[int, Fact] = {}
@@ -89,6 +91,22 @@ def candidates(chart: Chart, selector: Selector) -> list[Fact]:
             if fact.kind in selector.kinds:
                 seen.setdefault(id(fact), fact)
     return sorted(seen.values(), key=lambda fact: fact.sort_key)
+
+
+def _passed(chart: Chart, fact: Fact) -> bool:
+    return fact.period is not None and fact.period.end.last < chart.on
+
+
+def dated_ahead(chart: Chart, selectors: Iterable[Selector]) -> bool:
+    """Whether something that one of these would mean is dated after the day of the screening: no evidence (rule R7)."""
+    if not chart.ahead:
+        return False
+    asked = [selector for selector in selectors if not selector.planned]
+    return any(
+        fact.kind in selector.kinds and (not selector.find or part_of(fact.codings, selector) in (Part.FIND, Part.REVIEW))
+        for fact in chart.ahead
+        for selector in asked
+    )
 
 
 def _match(chart: Chart, fact: Fact, part: Part, selector: Selector) -> Match:

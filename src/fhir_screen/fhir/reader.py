@@ -147,11 +147,13 @@ def _person(patient: Json, shape: PersonShape, zone: tzinfo) -> Person:
 
 def _statement(reading: _Reading, shape: ResourceShape, reference: str, resource: Json) -> list[Fact] | Gap:
     standing, flags = _standing(shape.status, resource)
-    if standing is None:
+    if standing is None or (standing is Standing.PLANNED and (_is_masked(resource) or _is_modified(resource))):
         return []
     about = _about(reading, shape.code, resource)
     codings = _codings(reading, about)
     masked = _is_masked(resource) or any(_absent_reason(one) == "masked" for one in objects([v for _, v in about]))
+    if standing is Standing.PLANNED and not codings:
+        return []
     if masked and not codings:
         return Gap(shape.kind, Reason.MASKED, f"{_a(shape.kind)} is masked")
     if about and not any(_is_readable(system, value) for system, value in about):
@@ -288,8 +290,10 @@ def _link(reading: _Reading, value: object, resource: Json) -> str:
 # Status (rule R5)
 
 
-_RANKED = (Said.VOID, Said.DENIED, Said.UNSURE, Said.PENDING)
-_STANDING = {Said.DENIED: Standing.DENIED, Said.UNSURE: Standing.UNSURE, Said.PENDING: Standing.PENDING}
+_RANKED = (Said.VOID, Said.PLANNED, Said.DENIED, Said.UNSURE, Said.PENDING)
+_STANDING = {
+    Said.PLANNED: Standing.PLANNED, Said.DENIED: Standing.DENIED, Said.UNSURE: Standing.UNSURE, Said.PENDING: Standing.PENDING,
+}  # fmt: skip
 
 
 def _standing(tests: Iterable[StatusTest], resource: Json) -> tuple[Standing | None, frozenset[str]]:

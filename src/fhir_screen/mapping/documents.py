@@ -124,9 +124,10 @@ class StatusDoc(Doc):
     pending: Names = ()
     unsure: Names = ()
     denied: Names = ()
+    planned: Names = ()
     void: Names = ()
-    otherwise: Literal["holds", "flagged", "pending", "unsure", "denied", "void"] = "unsure"
-    missing: Literal["holds", "flagged", "pending", "unsure", "denied", "void"] = "unsure"
+    otherwise: Literal["holds", "flagged", "pending", "unsure", "denied", "planned", "void"] = "unsure"
+    missing: Literal["holds", "flagged", "pending", "unsure", "denied", "planned", "void"] = "unsure"
     flag: str = ""
     missing_flag: str = ""
 
@@ -264,6 +265,8 @@ class SelectorDoc(Doc):
     ended: Literal["recorded", ""] = ""
     doubtful_words: str = ""
     other_study: str = ""
+    planned: Literal["yes", "no"] = "no"
+    """Only what is planned and whose day has not passed; never evidence, so this is for flags and hints."""
 
 
 class WhenDoc(Doc):
@@ -377,6 +380,7 @@ class ResultDoc(SelectorDoc):
     not_before: SelectorDoc | None = None
     what: str = ""
     evidence: Kind = "positive"
+    flag_near: dict[str, NearbyDoc] = {}
 
 
 class DailyDoseDoc(SelectorDoc):

@@ -15,6 +15,7 @@ from fhir_screen.core import rules as core
 from fhir_screen.core.dates import Span
 from fhir_screen.core.decision import AtomClass, ClosedStudies, Role, TrialIdentity
 from fhir_screen.core.trials import Atom, Criterion, Trial
+from fhir_screen.core.walk import atoms_in, kinds_of, leaves
 from fhir_screen.errors import MappingError, UsageError
 from fhir_screen.mapping.anchors import anchor_day
 from fhir_screen.mapping.documents import AtomDoc, CriterionDoc, LibraryDoc, ParameterDoc, SiteDoc, TrialDoc
@@ -25,7 +26,6 @@ from fhir_screen.mapping.shapes import ResourceShape, Shapes
 from fhir_screen.mapping.shaping import compile_shapes
 from fhir_screen.mapping.validation import validated
 from fhir_screen.mapping.vocabulary import Terms, compile_terms
-from fhir_screen.mapping.walk import atoms_in, kinds_of, leaves
 from fhir_screen.mapping.yamlfile import Document, Steps, did_you_mean, read_yaml
 
 _CLOSED = frozenset({"completed", "terminated", "withdrawn", "suspended"})

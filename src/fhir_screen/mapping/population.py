@@ -9,8 +9,8 @@ from typing import Final
 from fhir_screen.core import rules as core
 from fhir_screen.core.codes import CodeSystem, Matching
 from fhir_screen.core.trials import Trial
+from fhir_screen.core.walk import leaves
 from fhir_screen.mapping.load import Study
-from fhir_screen.mapping.walk import leaves
 
 CATEGORY: Final = 3
 """Signs of an ICD category; what is shorter is a chapter, and no list of its codes would be short."""

@@ -82,10 +82,7 @@ def _measure(scope: Scope, body: Any) -> core.Rule:
     amount = measured(scope, doc)
     relation, number, unit = comparison(scope, doc.needed)
     what = doc.what or label_of(scope, amount)
-    nearby = tuple(
-        core.Nearby(flag, selector(scope.at("flag_near", flag), n), length(scope.at("flag_near", flag), n.within))
-        for flag, n in doc.flag_near.items()
-    )
+    nearby = _nearby(scope, doc.flag_near)
     bar: core.Threshold | core.TimesUpperLimit
     if unit.lower().replace(" ", "") in ("xuln", "×uln"):
         bar = core.TimesUpperLimit(number)
@@ -93,6 +90,13 @@ def _measure(scope: Scope, body: Any) -> core.Rule:
         check_limit(scope.at("needed"), amount, number, unit)
         bar = core.Threshold(number, unit)
     return _judged(scope, core.Measure(amount, relation, bar, what, nearby, core.Absence(doc.absent_means)))
+
+
+def _nearby(scope: Scope, near: Mapping[str, docs.NearbyDoc]) -> tuple[core.Nearby, ...]:
+    return tuple(
+        core.Nearby(flag, selector(scope.at("flag_near", flag), n), length(scope.at("flag_near", flag), n.within))
+        for flag, n in near.items()
+    )
 
 
 def _result(scope: Scope, body: Any) -> core.Rule:
@@ -103,7 +107,7 @@ def _result(scope: Scope, body: Any) -> core.Rule:
     rule = core.Result(
         select, among, against, core.Pick(doc.pick), lengths[0], lengths[1], anchor_of(scope.at("before"), doc.before), doc.number_means,
         _absence(scope, doc.absent_means), selector(scope.at("not_before"), doc.not_before) if doc.not_before else None,
-        doc.what, EvidenceKind(doc.evidence),
+        doc.what, EvidenceKind(doc.evidence), _nearby(scope, doc.flag_near),
     )  # fmt: skip
     return _judged(scope, rule)
 

@@ -45,6 +45,7 @@ def selector(scope: Scope, doc: docs.SelectorDoc) -> core.Selector:
         words_of(scope, doc.words), where, links, doc.not_linked or None, concepts(scope.at("valued"), doc.valued),
         truth_of(doc.unvalued), frozenset(doc.states), frozenset(doc.doubtful_states), doc.doubt_flag, doc.ended == "recorded",
         words_of(scope.at("doubtful_words"), doc.doubtful_words), doc.other_study == "yes",
+        doc.planned == "yes",
     )  # fmt: skip
 
 

@@ -41,6 +41,7 @@ class Said(StrEnum):
     PENDING = "pending"
     UNSURE = "unsure"
     DENIED = "denied"
+    PLANNED = "planned"
     VOID = "void"
 
 

@@ -13,7 +13,7 @@ from fhir_screen.core.facts import PatientRecord
 from fhir_screen.core.rules import Selector
 from fhir_screen.core.trials import Atom, Trial
 from fhir_screen.core.truth import Reason, Truth
-from fhir_screen.mapping.walk import selectors
+from fhir_screen.core.walk import selectors
 
 _NOT_FRESH = {Reason.STALE, Reason.NO_DATA, Reason.ANCHOR_MISSING, Reason.INCOMPLETE_FETCH}
 

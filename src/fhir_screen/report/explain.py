@@ -107,8 +107,8 @@ def settled(criterion: CriterionResult, atom: AtomResult, words: Catalogue) -> s
     if atom in wording.open_atoms(criterion):
         what = wording.settles(atom, words)
         parts.append(what if atom.asked else words.to_settle.format(what=what))
-    if atom.changes_on:
-        parts.append(words.by_time.format(day=atom.changes_on.isoformat()))
+    if atom.change:
+        parts.append(words.by_time.format(answer=words.answer[atom.change.to], day=atom.change.day.isoformat()))
     return " ".join(part for part in parts if part)
 
 

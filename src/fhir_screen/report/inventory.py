@@ -12,9 +12,9 @@ from fhir_screen.core.facts import Fact, PatientRecord
 from fhir_screen.core.quantities import Interval, Quantity
 from fhir_screen.core.rules import Rule, Selector
 from fhir_screen.core.trials import Atom, Trial
+from fhir_screen.core.walk import selectors
 from fhir_screen.core.words import Words
 from fhir_screen.mapping.vocabulary import Terms
-from fhir_screen.mapping.walk import selectors
 from fhir_screen.report.wording import counted
 
 UNDECIDED: Final = "NAME-IT"

@@ -59,6 +59,7 @@ def _atom(atom: AtomResult) -> dict[str, Any]:
         "because": answer.because,
         "evidence": [_evidence(one) for one in answer.evidence],
         "changes_on": _day(atom.changes_on),
+        "changes_to": text_of(atom.change.to) if atom.change else None,
     }
 
 
