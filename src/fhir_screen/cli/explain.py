@@ -13,6 +13,7 @@ from fhir_screen.cli.exits import leave
 from fhir_screen.cli.options import PATH, access_options, job_of, lang_option, source_of, trial_options
 from fhir_screen.cli.output import emit
 from fhir_screen.cli.patients import Heard, screened
+from fhir_screen.core.decision import Decision
 from fhir_screen.core.trials import Trial
 from fhir_screen.errors import UsageError
 from fhir_screen.mapping.load import Study
@@ -59,11 +60,15 @@ def _trials_with(study: Study, criterion: str) -> tuple[Trial, ...]:
     return tuple(trial for trial in study.trials if criterion in named[trial.id])
 
 
+def _only(decision: Decision, criterion: str | None) -> Decision:
+    return replace(decision, criteria=tuple(notes.chosen(decision, criterion))) if criterion else decision
+
+
 def _explained(done: Sequence[Screened], form: str, criterion: str | None, words: Catalogue) -> Iterator[str]:
     noted = [(decision, one.anchors[decision.trial.id]) for one in done for decision in one.decisions]
     match form:
         case "json":
-            yield from ndjson.render(decision for decision, _ in noted)
+            yield from ndjson.render(_only(one, criterion) for one, _ in noted)
         case "html":
             yield from html.render_note(noted, criterion, words)
         case _:

@@ -20,7 +20,7 @@ class EvidenceKind(StrEnum):
     NO_EVIDENCE = "no_evidence"
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class Evidence:
     """One source of an answer, down to the version of the resource."""
 
@@ -48,6 +48,8 @@ class Answer:
     flags: frozenset[str] = frozenset()
     kind: EvidenceKind | None = None
     edges: frozenset[date] = frozenset()
+    wanted: str = ""
+    """What would settle an unknown, where the rule can say it."""
 
     def __invert__(self) -> Answer:
         return replace(self, truth=negated(self.truth), firm=negated(self.firm))
@@ -86,10 +88,10 @@ _FLAG_OF = {
 }
 
 
-def unknown(reason: Reason, because: str, evidence: Sequence[Evidence] = ()) -> Answer:
+def unknown(reason: Reason, because: str, evidence: Sequence[Evidence] = (), *, wanted: str = "") -> Answer:
     """An unknown; the flag of the same meaning goes with its reason (rule R2)."""
     flags = frozenset({_FLAG_OF[reason]}) if reason in _FLAG_OF else frozenset[str]()
-    return Answer(Truth.UNKNOWN, Truth.UNKNOWN, reason, because, tuple(evidence), flags)
+    return Answer(Truth.UNKNOWN, Truth.UNKNOWN, reason, because, tuple(evidence), flags, wanted=wanted)
 
 
 def not_applicable(because: str) -> Answer:
@@ -118,6 +120,7 @@ def _composed(answers: Sequence[Answer], combine: Callable[[Iterable[Truth | Non
         frozenset[str]().union(*(a.flags for a in answers)),
         weakest(deciding),
         frozenset[date]().union(*(a.edges for a in answers)),
+        joined(a.wanted for a in deciding) if truth is Truth.UNKNOWN else "",
     )
 
 
@@ -126,7 +129,12 @@ def joined(texts: Iterable[str]) -> str:
 
 
 def merged(answers: Iterable[Answer]) -> tuple[Evidence, ...]:
-    return tuple(sorted({e for answer in answers for e in answer.evidence}, key=_evidence_order))
+    return in_order(e for answer in answers for e in answer.evidence)
+
+
+def in_order(evidence: Iterable[Evidence]) -> tuple[Evidence, ...]:
+    """Each source once, the earliest first; one without a version stands before its versions."""
+    return tuple(sorted(set(evidence), key=_evidence_order))
 
 
 def weakest(answers: Iterable[Answer]) -> EvidenceKind | None:

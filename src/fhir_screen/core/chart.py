@@ -6,13 +6,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date
 from fractions import Fraction
+from typing import Final
 
 from fhir_screen.core.answers import Answer, Evidence, joined, unknown
 from fhir_screen.core.codes import Codebook
-from fhir_screen.core.dates import END_OF_TIME, Length, Period, next_day
+from fhir_screen.core.dates import BEGINNING, END_OF_TIME, Length, Period, next_day
 from fhir_screen.core.facts import Fact, PatientRecord
 from fhir_screen.core.rules import Rule
-from fhir_screen.core.truth import Truth, first_reason
+from fhir_screen.core.truth import Reason, Truth, first_reason
 from fhir_screen.core.units import Analyte, UnitTable
 
 AS_OF = "as_of"
@@ -96,15 +97,51 @@ class Chart:
             end = end.not_after(self.on)
         return Period(start, end)
 
+    @property
+    def tells(self) -> bool:
+        """Whether silence of it may mean no: a chart with neither an encounter nor a diagnosis closes nothing (rule R4 d)."""
+        seen = (fact for kind in ("Encounter", "Condition") for fact in self.record.by_kind.get(kind, ()))
+        return any(not self.future(fact) for fact in seen)
+
     def future(self, fact: Fact) -> bool:
         return fact.period is not None and fact.period.start.first > self.horizon
 
 
 def evidence_of(fact: Fact, value: str | None = None) -> Evidence:
     coding = next((c for c in fact.codings if c.concepts), fact.codings[0] if fact.codings else None)
-    shown = value if value is not None else fact.value.shown if fact.value else _name(fact)
     when = "" if fact.period is None else str(fact.period.start if fact.value else fact.period)
-    return Evidence(fact.reference, fact.version, str(coding.code) if coding else "", shown, when)
+    said = shown(fact) if value is None else value
+    return Evidence(fact.reference, fact.version, str(coding.code) if coding else "", said, when)
+
+
+_LONGEST = 80
+"""So much of a text is shown; a report is no evidence by its length."""
+
+
+def shown(fact: Fact) -> str:
+    """What a fact says, shortened where it is a long text; its name where it has no value."""
+    text = fact.value.shown if fact.value else _name(fact)
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
+
+
+def none_on_record(what: str, kinds: Iterable[str], looked_back: str = "") -> str:
+    """That nothing was found, and where it was looked for."""
+    return f"none on record{looked_back}: {what} ({' or '.join(sorted(kinds))})"
+
+
+A_RECORD_OF: Final = "a record of "
+
+
+def a_record_of(what: str, since: date | None = None) -> str:
+    """What would settle the question."""
+    dated = f" of {since.isoformat()} or later" if since is not None and since > BEGINNING else ""
+    return f"{A_RECORD_OF}{what}{dated}"
+
+
+def untold(what: str) -> Answer:
+    """A chart that holds nothing says nothing by its silence (rule R4 d)."""
+    told = f"none on record: {what}, but the chart holds no encounter and no diagnosis at all"
+    return unknown(Reason.NO_DATA, told, wanted="a chart that holds a visit or a diagnosis")
 
 
 def with_gap(chart: Chart, kinds: frozenset[str], answer: Answer) -> Answer:
@@ -113,7 +150,7 @@ def with_gap(chart: Chart, kinds: frozenset[str], answer: Answer) -> Answer:
     if gap is None or answer.truth is not Truth.UNKNOWN:
         return answer
     reason = first_reason((gap.reason, answer.reason)) or gap.reason
-    told = joined((answer.because, gap.detail or "a part of the record could not be read"))
+    told = joined((answer.because, gap.told))
     return unknown(reason, told, answer.evidence).with_flags(*answer.flags).with_edges(answer.edges)
 
 

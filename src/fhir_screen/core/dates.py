@@ -28,6 +28,9 @@ class Window:
     def __contains__(self, day: date) -> bool:
         return self.first <= day <= self.last
 
+    def __str__(self) -> str:
+        return f"{self.first.isoformat()} to {self.last.isoformat()}"
+
 
 @dataclass(frozen=True, slots=True)
 class Span:
@@ -74,6 +77,12 @@ class Span:
             return Truth.TRUE
         return Truth.FALSE if self.last < window.first or self.first > window.last else Truth.UNKNOWN
 
+    @property
+    def told(self) -> str:
+        """When it was, as a part of a sentence: "on 2025-11-10", "in 2025-11", "by 2025-11-15"."""
+        text = str(self)
+        return text if text[:1].isalpha() else f"in {text}" if len(text) < len("2025-01-01") else f"on {text}"
+
     def __str__(self) -> str:
         if self.exact:
             return self.first.isoformat()
@@ -87,9 +96,6 @@ class Span:
             return str(self.first.year)
         # a bound that a recordedDate gives reaches back to the birth date, which must not be printed
         return f"by {self.last.isoformat()}"
-
-
-ANY_TIME = Span(BEGINNING, END_OF_TIME)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +119,12 @@ class Period:
 
     def not_after(self, day: date) -> Period:
         return Period(self.start.not_after(day), self.end.not_after(day))
+
+    @property
+    def told(self) -> str:
+        """When it was, as a part of a sentence."""
+        text = str(self)
+        return self.start.told if self.start == self.end else text if text[:1].isalpha() else f"from {text}"
 
     def __str__(self) -> str:
         if self.start == self.end:

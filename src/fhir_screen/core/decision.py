@@ -116,6 +116,8 @@ class Decision:
     criteria: tuple[CriterionResult, ...]
     blocked_by: str | None = None
     next_change: date | None = None
+    death: Evidence | None = None
+    """Where the record says that the patient has died."""
 
     @property
     def digest(self) -> str:

@@ -8,10 +8,10 @@ from datetime import date
 from fractions import Fraction
 
 from fhir_screen.core.answers import Answer, Evidence, EvidenceKind, joined, no, unknown, yes
-from fhir_screen.core.chart import Chart, evidence_of, name_of
-from fhir_screen.core.dates import BEGINNING, Period, Span, Window, next_day
+from fhir_screen.core.chart import Chart, evidence_of, name_of, none_on_record
+from fhir_screen.core.dates import BEGINNING, Period, Span, next_day
 from fhir_screen.core.facts import Dose, Fact, Standing
-from fhir_screen.core.placing import place
+from fhir_screen.core.placing import during, looked_back, place
 from fhir_screen.core.quantities import Interval, Relation, number_text
 from fhir_screen.core.rules import DailyDose
 from fhir_screen.core.selecting import carried_out, drug_names, matches, not_exempt
@@ -96,14 +96,9 @@ def _per_day(chart: Chart, rule: DailyDose, dose: Dose, factor: Fraction | None)
         return None
     times, days = dose.per_day
     taken = mass.interval.times(factor * max(Fraction(times, days), Fraction(1)))
-    window = _window(chart, rule)
+    window = during(chart, rule.timing)
     seldom = days > times * ((window.last - window.first).days + 1)
     return Interval(Fraction(0), taken.high) if seldom else taken
-
-
-def _window(chart: Chart, rule: DailyDose) -> Window:
-    anchor = chart.anchor(rule.timing.anchor) or chart.on
-    return Window(rule.timing.length.before(anchor), anchor)
 
 
 def _steps(intakes: Iterable[Intake], rule: DailyDose) -> frozenset[date]:
@@ -117,7 +112,7 @@ def _steps(intakes: Iterable[Intake], rule: DailyDose) -> frozenset[date]:
 
 def _highest(chart: Chart, rule: DailyDose, intakes: Sequence[Intake]) -> Interval:
     """The greatest daily sum in the window, from what is surely taken to what may be."""
-    window = _window(chart, rule)
+    window = during(chart, rule.timing)
     days = {window.first, window.last}
     for intake in intakes:
         start, end = intake.period.start, intake.period.end
@@ -181,9 +176,9 @@ def _decided(chart: Chart, rule: DailyDose, intakes: Sequence[Intake]) -> Answer
     truth = highest.compare(rule.relation, rule.limit) if intakes else Truth.FALSE
     more_is_worse = Truth.of(rule.relation in (Relation.ABOVE, Relation.AT_LEAST))
     if gap is not None and truth is not more_is_worse:
-        return unknown(gap.reason, f"{what}: {gap.detail or 'a part of the record could not be read'}", evidence)
+        return unknown(gap.reason, f"{what}: {gap.told}", evidence)
     if not intakes:
-        return no(f"none on record: {what}", kind=EvidenceKind.NO_EVIDENCE)
+        return no(none_on_record(what, rule.select.kinds, looked_back(chart, rule.timing)), kind=EvidenceKind.NO_EVIDENCE)
     if truth is Truth.UNKNOWN:
         return _untold(intakes, evidence)
     told = joined(f"{name_of(i.fact)} {_dose_text(i)}" for i in intakes)
@@ -199,7 +194,9 @@ def _untold(intakes: Sequence[Intake], evidence: Sequence[Evidence]) -> Answer:
     if any(i.per_day is None for i in doubtful):
         reasons.append(Reason.NO_DATA)
     because = joined(f"{name_of(i.fact)}: {_dose_text(i)}" for i in (doubtful or intakes))
-    return unknown(first_reason(reasons) or (Reason.CENSORED if doubtful else Reason.PARTIAL_DATE), because, evidence)
+    reason = first_reason(reasons) or (Reason.CENSORED if doubtful else Reason.PARTIAL_DATE)
+    wanted = "the dose, and how often it is taken" if reason is Reason.NO_DATA else ""
+    return unknown(reason, because, evidence, wanted=wanted)
 
 
 def _most(highest: Interval) -> str:
@@ -225,4 +222,4 @@ def _asked(rule: DailyDose) -> str:
         Relation.AT_MOST: "at most",
         Relation.BELOW: "less than",
     }
-    return f"{words.get(rule.relation, str(rule.relation))} {number_text(rule.limit)} mg asked"
+    return f"the criterion: {words.get(rule.relation, str(rule.relation))} {number_text(rule.limit)} mg"

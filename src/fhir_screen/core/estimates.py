@@ -8,8 +8,8 @@ from datetime import date, datetime
 from fractions import Fraction
 from itertools import product
 
-from fhir_screen.core.answers import Evidence, EvidenceKind, joined
-from fhir_screen.core.chart import Chart
+from fhir_screen.core.answers import Evidence, EvidenceKind, in_order, joined
+from fhir_screen.core.chart import Chart, a_record_of, none_on_record
 from fhir_screen.core.dates import BEGINNING, END_OF_TIME, Length, Span, Window, next_day
 from fhir_screen.core.formulas import compute
 from fhir_screen.core.gaps import Gap
@@ -45,6 +45,7 @@ class Estimate:
     flags: frozenset[str] = frozenset()
     edges: frozenset[date] = frozenset()
     gap: Gap | None = None
+    wanted: str = ""
 
 
 def estimated(chart: Chart, source: Amounts, bar: Bar | None = None) -> Estimate:
@@ -153,15 +154,17 @@ def _in_window(
     ):
         flags.add("retest_count")
     usable = [r for r in readings if r.when.first <= window.last]
+    wanted = a_record_of(label, window.first)
     if not usable:
-        return Estimate((), Reason.NO_DATA, f"none on record: {label}", flags=frozenset(flags), gap=gap)
+        told = none_on_record(label, source.select.kinds)
+        return Estimate((), Reason.NO_DATA, told, flags=frozenset(flags), gap=gap, wanted=wanted)
     newest, frontier = _frontier(usable, source)
     edges = _stale_edges(newest, source.valid_for) if source.valid_for else frozenset[date]()
     placed = [_placed(reading, frontier, window) for reading in newest]
     if all(reading.reason is Reason.STALE for reading in placed):
-        shown = joined(f"{label} {r.shown} on {r.when} is too old" for r in newest)
-        evidence = tuple(sorted({e for r in newest for e in r.evidence}))
-        return Estimate((), Reason.STALE, shown, evidence, frozenset(flags), edges, gap)
+        shown = joined(f"{label} {r.shown} {r.when.told} is too old, {source.valid_for} count" for r in newest)
+        evidence = in_order(e for r in newest for e in r.evidence)
+        return Estimate((), Reason.STALE, shown, evidence, frozenset(flags), edges, gap, wanted)
     current = tuple(r for r in placed if r.reason is not Reason.STALE or len(placed) > 1)
     return Estimate(current, flags=frozenset(flags), edges=edges, gap=gap)
 
@@ -205,8 +208,10 @@ def _largest(chart: Chart, source: Largest) -> Estimate:
     counted += [replace(r, reason=Reason.PARTIAL_DATE) for r, truth in inside if truth is Truth.UNKNOWN]
     if not counted:
         reason = Reason.STALE if readings else Reason.NO_DATA
-        told = joined(f"{label} {r.shown} on {r.when} is too old" for r in readings) or f"none on record: {label}"
-        return Estimate((), reason, told, flags=flags, edges=edges, gap=gap)
+        old = joined(f"{label} {r.shown} {r.when.told} is too old, {source.valid_for} count" for r in readings)
+        told = old or none_on_record(label, source.select.kinds)
+        wanted = a_record_of(label, window.first)
+        return Estimate((), reason, told, flags=flags, edges=edges, gap=gap, wanted=wanted)
     sized = [r for r in counted if r.interval is not None and r.reason is None]
     doubtful = [r for r in counted if r not in sized]
     top = max(sized, key=lambda r: r.interval.low if r.interval and r.interval.low is not None else 0, default=None)
@@ -231,7 +236,7 @@ def _mean(chart: Chart, source: MeanOf) -> Estimate:
         sum((n for n in lows if n is not None), Fraction(0)) / source.count,
         sum((n for n in highs if n is not None), Fraction(0)) / source.count,
     )
-    evidence = tuple(sorted({e for r in last for e in r.evidence}))
+    evidence = in_order(e for r in last for e in r.evidence)
     unit = chart.vocabulary.analytes[source.latest.analyte].unit
     shown = f"{interval_text(mean)} {unit} (mean of the last {source.count})"
     combined = Reading(source.latest.analyte, mean, None, last[-1].when, shown, evidence, kind=EvidenceKind.INFERRED)
@@ -274,7 +279,8 @@ def _derived(chart: Chart, source: Derived) -> Estimate:
         missing = [e for e in estimates if not e.readings]
         reason = first_reason(e.reason for e in missing) or Reason.NO_DATA
         told = f"{source.name} cannot be computed: {joined(e.because for e in missing)}"
-        return Estimate((), reason, told, flags=flags, edges=edges, gap=gap)
+        wanted = joined(e.wanted for e in missing)
+        return Estimate((), reason, told, flags=flags, edges=edges, gap=gap, wanted=wanted)
     readings = tuple(_computed(chart, source, row) for row in rows)
     return Estimate(readings, flags=flags, edges=edges, gap=gap)
 
@@ -330,7 +336,7 @@ def _same_specimen(one: Reading, other: Reading) -> bool:
 
 def _computed(chart: Chart, source: Derived, row: dict[str, Reading]) -> Reading:
     """The formula's result; where the sex is not known, all that it may be for either (rule R12)."""
-    evidence = tuple(sorted({e for reading in row.values() for e in reading.evidence}))
+    evidence = in_order(e for reading in row.values() for e in reading.evidence)
     flags = frozenset[str]().union(*(r.flags for r in row.values()))
     reason = first_reason(r.reason for r in row.values())
     lead = next(iter(row.values()))

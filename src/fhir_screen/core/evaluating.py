@@ -152,7 +152,9 @@ def answer_of(chart: Chart, atom: str) -> Answer:
 def _if_it_applies(applies: Answer, answer: Answer) -> Answer:
     """Where it is not known either whether the question arises, the reason for that counts as well."""
     if Truth.UNKNOWN is applies.truth is answer.truth:
-        answer = replace(answer, reason=first_reason((applies.reason, answer.reason)))
+        reason = first_reason((applies.reason, answer.reason))
+        told, wanted = joined((answer.because, applies.because)), joined((answer.wanted, applies.wanted))
+        answer = replace(answer, reason=reason, because=told, wanted=wanted)
     return answer.with_edges(applies.edges)
 
 
@@ -193,7 +195,8 @@ def agree(answers: Sequence[Answer], flag: str) -> Answer:
     open_ = any_of([a for a in applicable if a.truth is Truth.UNKNOWN]) if not lone else whole
     reason = Reason.POLICY if lone else open_.reason or Reason.POLICY
     told = joined(a.because for a in applicable)
-    answer = unknown(reason, told, merged(applicable)).with_edges(whole.edges).with_flags(*whole.flags)
+    answer = unknown(reason, told, merged(applicable), wanted=open_.wanted)
+    answer = answer.with_edges(whole.edges).with_flags(*whole.flags)
     return answer.with_flags(flag) if sum(a.truth is Truth.TRUE for a in applicable) == 1 else answer
 
 
@@ -208,7 +211,8 @@ def _decide(chart: Chart, rule: Decide) -> Answer:
     told = out.because if out.truth is Truth.UNKNOWN and out.because else f"nothing on record shows or rules out {rule.what}"
     reason = out.reason if out.truth is Truth.UNKNOWN and out.reason else Reason.NO_DATA
     evidence = out.evidence or shown.evidence
-    return unknown(reason, told, evidence).with_flags(*shown.flags).with_edges(shown.edges | out.edges)
+    open_ = unknown(reason, told, evidence, wanted=out.wanted or shown.wanted)
+    return open_.with_flags(*shown.flags).with_edges(shown.edges | out.edges)
 
 
 def _unless(chart: Chart, rule: Unless) -> Answer:

@@ -6,12 +6,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 
-from fhir_screen.core.answers import Answer, EvidenceKind, joined, no, unknown, yes
-from fhir_screen.core.chart import Chart, evidence_of, name_of, window_edges, with_gap
+from fhir_screen.core.answers import Answer, EvidenceKind, in_order, joined, no, unknown, yes
+from fhir_screen.core.chart import (
+    Chart,
+    a_record_of,
+    evidence_of,
+    name_of,
+    none_on_record,
+    shown,
+    untold,
+    window_edges,
+    with_gap,
+)
 from fhir_screen.core.dates import Period, Span
 from fhir_screen.core.facts import Fact, Standing
 from fhir_screen.core.gaps import Gap
-from fhir_screen.core.placing import Placed, place, window_of
+from fhir_screen.core.placing import Placed, looked_back, place, window_of
 from fhir_screen.core.rules import Absence, During, Has, Now, Says, Selector, Timing, Unset
 from fhir_screen.core.selecting import Match, carried_out, exempt, holds_where, matches, not_exempt, part_of
 from fhir_screen.core.truth import Reason, Truth, first_reason
@@ -32,16 +42,20 @@ def instances(chart: Chart, rule: Has) -> list[tuple[Fact, Answer]]:
     own: list[tuple[Fact, Answer]] = []
     held = [(m, place(chart, m.fact, rule.timing)) for m in _counted(chart, rule) if m.fact.standing in _SAID]
     days = _days(held)
+    window = window_of(chart, rule.timing) or _ASKED_FOR
     for match, placed in held:
         outside = placed.truth is Truth.FALSE and not _questionable(match, rule)
         answer = None if outside else _found(_corroborated([_finding(match, placed)], days, rule), rule)
         own.append(
-            (match.fact, (answer or no(f"{name_of(match.fact)} lies outside the window")).with_edges(placed.edges))
+            (match.fact, (answer or no(f"{name_of(match.fact)} lies outside {window}")).with_edges(placed.edges))
         )
     for fact in _uncoded(chart, rule):
         if rule.select.words and (word := rule.select.words.find(_texts(fact))):
             own.append((fact, _worded(((fact, word),))))
     return own
+
+
+_ASKED_FOR = "the time asked for"
 
 
 def remainder(chart: Chart, rule: Has) -> Answer:
@@ -60,17 +74,13 @@ def evaluate_says(chart: Chart, rule: Says) -> Answer:
     if not said:
         if gap := chart.record.gap(rule.select.kinds):
             return _incomplete(gap, rule.what)
-        told = f"none on record: {rule.what}"
-        return no(told, kind=EvidenceKind.NO_EVIDENCE) if rule.silence_is_no else unknown(Reason.NO_DATA, told)
+        told = none_on_record(rule.what, rule.select.kinds)
+        silent = no(told, kind=EvidenceKind.NO_EVIDENCE)
+        return silent if rule.silence_is_no else unknown(Reason.NO_DATA, told, wanted=a_record_of(rule.what))
     told = joined(
-        f"{name_of(m.fact)}{', ' + _when(m.fact.period) if m.fact.period else ''}: “{_excerpt(m.fact)}”" for m in said
+        f"{name_of(m.fact)}{', ' + m.fact.period.told if m.fact.period else ''}: “{shown(m.fact)}”" for m in said
     )
-    return yes(told, [evidence_of(m.fact, _excerpt(m.fact)) for m in said])
-
-
-def _excerpt(fact: Fact) -> str:
-    text = fact.value.text or "" if fact.value else ""
-    return text if len(text) <= 80 else text[:77] + "..."
+    return yes(told, [evidence_of(m.fact) for m in said])
 
 
 def evaluate_has(chart: Chart, rule: Has) -> Answer:
@@ -156,25 +166,28 @@ def _found(found: Sequence[Finding], rule: Has) -> Answer | None:
         kind = EvidenceKind.ORDER_ONLY
     shown = [f for f in deciding if f.match.fact.rank == best_rank]
     reason = first_reason(f.reason for f in deciding) if truth is Truth.UNKNOWN else None
-    base = unknown(reason, "") if reason else Answer(truth, truth)
+    base = unknown(reason, "", wanted=_wanted(rule, reason)) if reason else Answer(truth, truth)
     flags = base.flags.union(*(f.flags - {"order_only"} for f in deciding))
     return Answer(
         truth, truth, reason, joined(_told(f) for f in shown),
-        tuple(sorted({evidence_of(f.match.fact) for f in deciding})), flags, kind if truth is Truth.TRUE else None,
+        in_order(evidence_of(f.match.fact) for f in deciding), flags, kind if truth is Truth.TRUE else None,
+        wanted=base.wanted,
     )  # fmt: skip
+
+
+def _wanted(rule: Has, reason: Reason) -> str:
+    """The day that is not set, where nothing else is missing."""
+    if reason is not Reason.ANCHOR_MISSING or not isinstance(rule.timing, During):
+        return ""
+    return f"the day of {rule.timing.anchor.removesuffix('_date').replace('_', ' ')}"
 
 
 def _told(finding: Finding) -> str:
     fact = finding.match.fact
-    when = "undated" if fact.period is None else _when(fact.period)
+    when = "undated" if fact.period is None else fact.period.told
     doubt = f" ({_DOUBT.get(finding.reason, str(finding.reason))})" if finding.reason else ""
     value = f": {fact.value.shown}" if fact.value is not None and fact.value.shown else ""
     return f"{name_of(fact)}{value}, {when}{doubt}"
-
-
-def _when(period: Period) -> str:
-    text = str(period)
-    return text if text[:1].isalpha() else f"on {text}" if " to " not in text else f"from {text}"
 
 
 _DOUBT = {
@@ -189,7 +202,6 @@ _DOUBT = {
 
 def _absent(chart: Chart, rule: Has, denied: Sequence[Fact], older: Sequence[Fact]) -> Answer:
     what = rule.what or chart.vocabulary.label(rule.select.find)
-    searched = " or ".join(sorted(rule.select.kinds))
     if gap := chart.record.gap(rule.select.kinds):
         return _incomplete(gap, what)
     uncoded = _uncoded(chart, rule)
@@ -200,16 +212,15 @@ def _absent(chart: Chart, rule: Has, denied: Sequence[Fact], older: Sequence[Fac
             return _worded(hits)
     denying = [*denied, *_denying(chart, rule)]
     if rule.absence is Absence.OPEN and not (denying and rule.denial_settles):
-        return unknown(Reason.NO_DATA, f"none on record: {what} ({searched})").with_flags(*flags)
+        told = none_on_record(what, rule.select.kinds)
+        return unknown(Reason.NO_DATA, told, wanted=a_record_of(what)).with_flags(*flags)
     if denying:
         because = joined(f"{name_of(fact)}: an explicit no" for fact in denying)
         answer = no(because, [evidence_of(f) for f in denying], kind=EvidenceKind.EXPLICIT_NEGATIVE)
         return answer.with_flags(*flags)
-    if rule.absence is Absence.CLOSED and not _tells(chart):
-        return unknown(
-            Reason.NO_DATA, f"none on record: {what}, but the chart holds no encounter and no diagnosis at all"
-        )
-    return _closed(chart, rule, what, searched, older).with_flags(*flags)
+    if rule.absence is Absence.CLOSED and not chart.tells:
+        return untold(what)
+    return _closed(chart, rule, what, older).with_flags(*flags)
 
 
 def _worded(hits: Sequence[tuple[Fact, str]]) -> Answer:
@@ -218,17 +229,17 @@ def _worded(hits: Sequence[tuple[Fact, str]]) -> Answer:
 
 
 def _incomplete(gap: Gap, what: str) -> Answer:
-    because = f"whether there is {what} cannot be told: {gap.detail or 'a part of the record could not be read'}"
+    because = f"whether there is {what} cannot be told: {gap.told}"
     return unknown(gap.reason, because)
 
 
-def _closed(chart: Chart, rule: Has, what: str, searched: str, older: Sequence[Fact]) -> Answer:
+def _closed(chart: Chart, rule: Has, what: str, older: Sequence[Fact]) -> Answer:
     window = window_of(chart, rule.timing)
-    told = f"none on record{_looked_back(chart, rule.timing)}: {what} ({searched})"
+    told = none_on_record(what, rule.select.kinds, looked_back(chart, rule.timing))
     if older:
         last = max(older, key=lambda f: (f.period.end.last if f.period else date.min, f.sort_key))
-        not_meant = "is over" if isinstance(rule.timing, Now) else "lies outside the window"
-        told = f"{name_of(last)} {_when(last.period) if last.period else ''} {not_meant}"
+        when = f" {last.period.told}" if last.period else ""
+        told = f"{name_of(last)}{when} {'is over' if isinstance(rule.timing, Now) else f'lies outside {window or _ASKED_FOR}'}"
     answer = no(told, kind=EvidenceKind.NO_EVIDENCE)
     began = chart.record.began
     if window is None or (began is not None and began < window.first):
@@ -240,27 +251,12 @@ def _closed(chart: Chart, rule: Has, what: str, searched: str, older: Sequence[F
     return short.with_flags("record_depth_short").with_edges(_deep_enough(chart, rule.timing, began, depth))
 
 
-def _looked_back(chart: Chart, timing: Timing) -> str:
-    """How far back from which day a window reaches, in words."""
-    if not isinstance(timing, During):
-        return ""
-    anchor = timing.anchor.removesuffix("_date").replace("_", " ")
-    if chart.anchor(timing.anchor) is None:
-        return f" in the {timing.length} before today (day of {anchor} not set)"
-    return f" in the {timing.length} before {'today' if timing.anchor == 'as_of' else anchor}"
-
-
 def _deep_enough(chart: Chart, timing: Timing, began: date | None, depth: int) -> frozenset[date]:
     """The days on which the record is as deep as the site demands, or as the window reaches back."""
     if began is None or not isinstance(timing, During):
         return frozenset()
     moving = chart.moves(timing.anchor)
     return window_edges(Period.at(Span.on(began)), timing.length, moving=moving) | {began + timedelta(days=depth)}
-
-
-def _tells(chart: Chart) -> bool:
-    """A chart with neither an encounter nor a diagnosis closes nothing (rule R4 d)."""
-    return any(not chart.future(f) for kind in ("Encounter", "Condition") for f in chart.record.by_kind.get(kind, ()))
 
 
 def _uncoded(chart: Chart, rule: Has) -> list[Fact]:

@@ -19,5 +19,9 @@ class Gap:
     reason: Reason = Reason.INCOMPLETE_FETCH
     detail: str = ""
 
+    @property
+    def told(self) -> str:
+        return self.detail or "a part of the record could not be read"
+
     def touches(self, kind: str) -> bool:
         return self.kind is None or self.kind == kind

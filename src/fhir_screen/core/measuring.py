@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from fractions import Fraction
 
-from fhir_screen.core.answers import Answer, EvidenceKind, any_of, joined, no, unknown
+from fhir_screen.core.answers import Answer, EvidenceKind, any_of, joined, merged, no, unknown
 from fhir_screen.core.chart import Chart
 from fhir_screen.core.estimates import Estimate, estimated
 from fhir_screen.core.facts import Fact
 from fhir_screen.core.gaps import Gap
 from fhir_screen.core.placing import flags_near
-from fhir_screen.core.quantities import Relation, interval_text, number_text
+from fhir_screen.core.quantities import Interval, Relation, interval_text, number_text
 from fhir_screen.core.ranges import site_limit, upper_limits
-from fhir_screen.core.readings import UNDATED, Reading
+from fhir_screen.core.readings import Reading
 from fhir_screen.core.rules import (
     Absence,
     Largest,
@@ -22,7 +23,7 @@ from fhir_screen.core.rules import (
     TimesUpperLimit,
 )
 from fhir_screen.core.truth import Reason, Truth, first_reason
-from fhir_screen.core.units import limit
+from fhir_screen.core.units import limit, unit_text
 
 
 def evaluate_measure(chart: Chart, rule: Measure) -> Answer:
@@ -36,7 +37,8 @@ def _decided(chart: Chart, rule: Measure, estimate: Estimate) -> Answer:
             return _incomplete(estimate.gap, rule.what)
         if rule.absence is Absence.SILENT:
             return no(estimate.because, estimate.evidence, kind=EvidenceKind.NO_EVIDENCE)
-        return unknown(estimate.reason or Reason.NO_DATA, estimate.because, estimate.evidence)
+        reason = estimate.reason or Reason.NO_DATA
+        return unknown(reason, estimate.because, estimate.evidence, wanted=estimate.wanted)
     answers = [_decide(chart, rule, reading) for reading in estimate.readings]
     any_counts = isinstance(rule.amount, Largest) and rule.relation in (Relation.AT_LEAST, Relation.ABOVE)
     answer = any_of(answers) if any_counts else _agreed(answers, estimate)
@@ -47,7 +49,7 @@ def _decided(chart: Chart, rule: Measure, estimate: Estimate) -> Answer:
 
 def _incomplete(gap: Gap, what: str) -> Answer:
     because = (
-        f"the latest {what} may be among what is missing: {gap.detail or 'a part of the record could not be read'}"
+        f"the latest {what} may be among what is missing: {gap.told}"
     )
     return unknown(gap.reason, because)
 
@@ -56,7 +58,7 @@ def _agreed(answers: Sequence[Answer], estimate: Estimate) -> Answer:
     """Readings that cannot be ordered have to decide alike, else nobody knows which one counts (rule R9)."""
     truths = {answer.truth for answer in answers}
     first = answers[0]
-    evidence = tuple(sorted({e for a in answers for e in a.evidence}))
+    evidence = merged(answers)
     flags = frozenset[str]().union(*(a.flags for a in answers))
     because = joined(a.because for a in answers)
     if len(truths) == 1:
@@ -69,8 +71,8 @@ def _agreed(answers: Sequence[Answer], estimate: Estimate) -> Answer:
 
 
 def _decide(chart: Chart, rule: Measure, reading: Reading) -> Answer:
-    told = f"{rule.what} {reading.shown}" if rule.what else reading.shown
-    told += f" on {reading.when}" if reading.when != UNDATED else ""
+    undated = reading.fact is not None and reading.fact.period is None
+    told = f"{rule.what} {reading.shown} {'undated' if undated else reading.when.told}".lstrip()
     if reading.interval is None or reading.reason is not None:
         reason = reading.reason or Reason.NO_DATA
         answer = unknown(reason, f"{told} ({_WHY.get(reason, str(reason))})", reading.evidence)
@@ -103,10 +105,10 @@ _VAGUE = {
 
 _NEEDED = {
     Relation.AT_LEAST: "{} or more needed",
-    Relation.ABOVE: "more than {} asked",
+    Relation.ABOVE: "the criterion: more than {}",
     Relation.AT_MOST: "{} or less needed",
-    Relation.BELOW: "less than {} asked",
-    Relation.EQUAL: "{} asked",
+    Relation.BELOW: "the criterion: less than {}",
+    Relation.EQUAL: "the criterion: {}",
 }
 
 
@@ -115,10 +117,15 @@ def _against_threshold(chart: Chart, rule: Measure, bar: Threshold, reading: Rea
     bound = limit(bar.number, bar.unit, analyte)
     interval = reading.interval
     assert interval is not None and bound is not None
-    needed = _NEEDED[rule.relation].format(f"{number_text(bar.number)} {bar.unit}".strip())
-    answer = _settled(interval.compare(rule.relation, bound), reading, f"{told}, {needed}")
+    answer = _settled(interval.compare(rule.relation, bound), reading, f"{told}, {_needed(rule, bar, bound, analyte.unit)}")
     near = reading.molar and interval.low is not None and abs(interval.low - bound) <= bound / 200
     return answer.with_flags("borderline_conversion") if near else answer
+
+
+def _needed(rule: Measure, bar: Threshold, bound: Fraction, canonical: str) -> str:
+    """The limit as the protocol writes it, and in the unit in which values are compared where that is another."""
+    same = "" if bound == bar.number else f" ({number_text(bound)} {unit_text(canonical)})"
+    return _NEEDED[rule.relation].format(f"{bar.written or number_text(bar.number)} {unit_text(bar.unit)}".strip() + same)
 
 
 def _settled(truth: Truth, reading: Reading, told: str) -> Answer:
@@ -139,12 +146,17 @@ def _against_upper_limit(chart: Chart, rule: Measure, bar: TimesUpperLimit, read
     if not highs:
         return _by_interpretation(chart, bar, fact, told, reading)
     truths = {interval.compare_interval(rule.relation, high.times(bar.factor)) for high in highs}
-    shown = " or ".join(dict.fromkeys(interval_text(high) for high in highs))
-    because = f"{told}, {_NEEDED[rule.relation].format(times)} ({shown} {analyte.unit})"
+    normal, most = (_or(highs), _or(high.times(bar.factor) for high in highs))
+    unit = unit_text(analyte.unit)
+    because = f"{told}, {_NEEDED[rule.relation].format(f'{most} {unit}')} ({times}, {normal} {unit})"
     if len(truths) > 1:
         return unknown(Reason.NO_REFERENCE_RANGE, f"{because}; the ranges on it disagree", reading.evidence)
     answer = _settled(truths.pop(), reading, because)
     return answer.with_flags(*(f for f in reading.flags if f.startswith("uln_source")))
+
+
+def _or(intervals: Iterable[Interval]) -> str:
+    return " or ".join(dict.fromkeys(interval_text(one) for one in intervals))
 
 
 def _by_interpretation(chart: Chart, bar: TimesUpperLimit, fact: Fact, told: str, reading: Reading) -> Answer:

@@ -44,10 +44,23 @@ def place(chart: Chart, fact: Fact, timing: Timing) -> Placed:
 
 def window_of(chart: Chart, timing: Timing) -> Window | None:
     """The days that the rule looks at; None where it looks at all of them."""
-    if not isinstance(timing, During):
-        return None
+    return during(chart, timing) if isinstance(timing, During) else None
+
+
+def during(chart: Chart, timing: During) -> Window:
+    """The days of a window; counted back from today while its anchor is not set."""
     anchor = chart.anchor(timing.anchor) or chart.on
     return Window(timing.length.before(anchor), anchor)
+
+
+def looked_back(chart: Chart, timing: Timing) -> str:
+    """How far back from which day a rule looks, in words; empty where it looks at everything."""
+    if not isinstance(timing, During):
+        return ""
+    anchor = timing.anchor.removesuffix("_date").replace("_", " ")
+    if chart.anchor(timing.anchor) is None:
+        return f" in the {timing.length} before today (day of {anchor} not set)"
+    return f" in the {timing.length} before {'today' if timing.anchor == 'as_of' else anchor}"
 
 
 # Going on today

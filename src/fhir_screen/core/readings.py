@@ -8,7 +8,7 @@ from fractions import Fraction
 
 from fhir_screen.core.answers import Evidence, EvidenceKind
 from fhir_screen.core.chart import Chart, evidence_of
-from fhir_screen.core.dates import BEGINNING, END_OF_TIME, Span
+from fhir_screen.core.dates import BEGINNING, Span
 from fhir_screen.core.facts import Fact, Standing
 from fhir_screen.core.quantities import Interval, Quantity, Relation, number_text
 from fhir_screen.core.ranges import age_between
@@ -40,9 +40,6 @@ class Reading:
     kind: EvidenceKind = EvidenceKind.POSITIVE
     vague: Reason = Reason.CENSORED
     """Why the amount is an interval where it is one."""
-
-
-UNDATED = Span(BEGINNING, END_OF_TIME)
 
 
 def latest_readings(chart: Chart, source: Latest) -> tuple[list[Reading], list[Span]]:
@@ -83,7 +80,7 @@ def readings_of(chart: Chart, selector: Selector, analyte: str) -> tuple[list[Re
     for match in matches(chart, selector):
         fact = match.fact
         period = chart.period(fact)
-        when = period.end if period else UNDATED.not_after(chart.horizon)
+        when = period.end if period else Span(BEGINNING, chart.horizon)
         if fact.standing is Standing.PENDING:
             pending.append(when)
             continue

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import date
 
 from fhir_screen.core.answers import Answer, EvidenceKind, joined, no, unknown, yes
-from fhir_screen.core.chart import Chart, evidence_of, name_of
+from fhir_screen.core.chart import Chart, a_record_of, evidence_of, name_of, none_on_record, shown, untold
 from fhir_screen.core.dates import BEGINNING, END_OF_TIME, Length, Span, Window, next_day
 from fhir_screen.core.facts import Coding, Fact, Standing
 from fhir_screen.core.placing import flags_near
@@ -131,23 +131,23 @@ def _when(chart: Chart, fact: Fact) -> Span:
 
 def _any(chart: Chart, rule: Result, outcomes: Sequence[Outcome]) -> Answer:
     positive = [(o, _fresh(chart, rule, o, rule.valid_for)) for o in outcomes if o.truth is not Truth.FALSE]
-    shown = [o for o, fresh in positive if o.truth is Truth.TRUE and fresh is Truth.TRUE]
-    if shown:
-        return yes(_told(rule, shown), [evidence_of(o.fact) for o in shown], kind=rule.kind).with_flags(*_flags(shown))
+    sure = [o for o, fresh in positive if o.truth is Truth.TRUE and fresh is Truth.TRUE]
+    if sure:
+        return yes(_told(sure), [evidence_of(o.fact) for o in sure], kind=rule.kind).with_flags(*_flags(sure))
     doubtful = [o for o, fresh in positive if fresh is not Truth.FALSE]
     if doubtful:
         reason = first_reason(o.reason or Reason.PARTIAL_DATE for o in doubtful) or Reason.PARTIAL_DATE
-        return unknown(reason, _told(rule, doubtful), [evidence_of(o.fact) for o in doubtful]).with_flags(
+        return unknown(reason, _told(doubtful), [evidence_of(o.fact) for o in doubtful]).with_flags(
             *_flags(doubtful)
         )
     if gap := chart.record.gap(rule.select.kinds):
-        return unknown(gap.reason, f"{_what(chart, rule)}: {gap.detail or 'a part of the record could not be read'}")
+        return unknown(gap.reason, f"{_what(chart, rule)}: {gap.told}")
     return _negatives(chart, rule, [o for o in outcomes if o.truth is Truth.FALSE])
 
 
 def _latest(chart: Chart, rule: Result, outcomes: Sequence[Outcome]) -> Answer:
     if gap := chart.record.gap(rule.select.kinds):
-        return unknown(gap.reason, f"{_what(chart, rule)}: {gap.detail or 'a part of the record could not be read'}")
+        return unknown(gap.reason, f"{_what(chart, rule)}: {gap.told}")
     if not outcomes:
         return _none(chart, rule)
     frontier = max(o.when.earliest for o in outcomes)
@@ -156,36 +156,50 @@ def _latest(chart: Chart, rule: Result, outcomes: Sequence[Outcome]) -> Answer:
     truths = {o.truth for o in newest}
     if len(truths) > 1:
         exact = all(o.when.exact for o in newest)
-        return unknown(Reason.CONFLICTING if exact else Reason.PARTIAL_DATE, _told(rule, newest), evidence)
+        return unknown(Reason.CONFLICTING if exact else Reason.PARTIAL_DATE, _told(newest), evidence)
     truth = truths.pop()
     if truth is Truth.UNKNOWN:
         reason = first_reason(o.reason for o in newest) or Reason.POLICY
-        return unknown(reason, _told(rule, newest), evidence).with_flags(*_flags(newest))
+        return unknown(reason, _told(newest), evidence).with_flags(*_flags(newest))
     if truth is Truth.FALSE:
         return _negatives(chart, rule, newest)
     fresh = _agreed_fresh(chart, rule, newest, rule.valid_for)
     overtaken = max((_overtaken(chart, rule, one) for one in newest), key=lambda t: t.value, default=Truth.FALSE)
     if overtaken is Truth.TRUE:
-        return unknown(Reason.CONFLICTING, f"{_told(rule, newest)}, but something newer speaks against it", evidence)
+        return unknown(Reason.CONFLICTING, f"{_told(newest)}, but something newer speaks against it", evidence)
     if overtaken is Truth.UNKNOWN:
-        return unknown(Reason.PARTIAL_DATE, f"{_told(rule, newest)}, and something that may be newer", evidence)
+        return unknown(Reason.PARTIAL_DATE, f"{_told(newest)}, and something that may be newer", evidence)
     if fresh is Truth.TRUE:
-        return yes(_told(rule, newest), evidence, kind=rule.kind).with_flags(*_flags(newest))
-    reason = Reason.STALE if fresh is Truth.FALSE else Reason.PARTIAL_DATE
-    return unknown(reason, f"{_told(rule, newest)}, too old to count", evidence)
+        return yes(_told(newest), evidence, kind=rule.kind).with_flags(*_flags(newest))
+    return _not_fresh(chart, rule, newest, rule.valid_for, fresh)
 
 
 def _negatives(chart: Chart, rule: Result, negatives: Sequence[Outcome]) -> Answer:
     if not negatives:
         return _none(chart, rule)
-    evidence = [evidence_of(o.fact) for o in negatives]
-    fresh = [o for o in negatives if _fresh(chart, rule, o, rule.negative_valid_for or rule.valid_for) is Truth.TRUE]
+    length = rule.negative_valid_for or rule.valid_for
+    placed = [(o, _fresh(chart, rule, o, length)) for o in negatives]
+    fresh = [o for o, truth in placed if truth is Truth.TRUE]
     if fresh:
-        shown = [evidence_of(o.fact) for o in fresh]
-        return no(_told(rule, fresh), shown, kind=EvidenceKind.POSITIVE).with_flags(*_flags(fresh))
+        return no(_told(fresh), [evidence_of(o.fact) for o in fresh], kind=EvidenceKind.POSITIVE).with_flags(*_flags(fresh))
     if rule.absence is not Absence.OPEN:
-        return no(f"{_told(rule, negatives)}", evidence, kind=EvidenceKind.NO_EVIDENCE)
-    return unknown(Reason.STALE, f"{_told(rule, negatives)}, too old to rule it out", evidence)
+        return no(_told(negatives), [evidence_of(o.fact) for o in negatives], kind=EvidenceKind.NO_EVIDENCE)
+    return _not_fresh(chart, rule, negatives, length, max((truth for _, truth in placed), key=lambda truth: truth.value))
+
+
+def _not_fresh(
+    chart: Chart, rule: Result, outcomes: Sequence[Outcome], length: Length | None, fresh: Truth
+) -> Answer:
+    """Results that are too old, or of which nobody knows whether they are."""
+    evidence, wanted = [evidence_of(o.fact) for o in outcomes], _wanted(chart, rule, length)
+    if fresh is Truth.FALSE:
+        return unknown(Reason.STALE, f"{_told(outcomes)}: too old, {length} count", evidence, wanted=wanted)
+    return unknown(Reason.PARTIAL_DATE, f"{_told(outcomes)}: the date is not exact enough", evidence, wanted=wanted)
+
+
+def _wanted(chart: Chart, rule: Result, length: Length | None) -> str:
+    since = length.before(chart.anchor(rule.anchor) or chart.on) if length else None
+    return a_record_of(_what(chart, rule), since)
 
 
 def _overtaken(chart: Chart, rule: Result, negative: Outcome) -> Truth:
@@ -201,13 +215,11 @@ def _overtaken(chart: Chart, rule: Result, negative: Outcome) -> Truth:
 
 
 def _none(chart: Chart, rule: Result) -> Answer:
-    told = f"none on record: {_what(chart, rule)}"
+    told = none_on_record(_what(chart, rule), rule.select.kinds)
     if rule.absence is Absence.OPEN:
-        return unknown(Reason.NO_DATA, told)
-    if rule.absence is Absence.CLOSED and not (
-        chart.record.by_kind.get("Encounter") or chart.record.by_kind.get("Condition")
-    ):
-        return unknown(Reason.NO_DATA, f"{told}, but the chart holds no encounter and no diagnosis at all")
+        return unknown(Reason.NO_DATA, told, wanted=_wanted(chart, rule, rule.negative_valid_for or rule.valid_for))
+    if rule.absence is Absence.CLOSED and not chart.tells:
+        return untold(_what(chart, rule))
     return no(told, kind=EvidenceKind.NO_EVIDENCE)
 
 
@@ -229,13 +241,13 @@ def _edges(rule: Result, outcomes: Sequence[Outcome]) -> frozenset[date]:
     return frozenset(next_day(length.after(day)) for length in lengths for day in bounds)
 
 
-def _told(rule: Result, outcomes: Sequence[Outcome]) -> str:
-    return joined(f"{name_of(o.fact)}: {_shown(o)} on {o.when}" for o in outcomes)
+def _told(outcomes: Sequence[Outcome]) -> str:
+    return joined(f"{name_of(o.fact)}: {_shown(o)} {o.when.told if o.fact.period else 'undated'}" for o in outcomes)
 
 
 def _shown(one: Outcome) -> str:
     if one.fact.value and one.fact.value.shown:
-        return one.fact.value.shown
+        return shown(one.fact)
     codings = one.fact.facets.get("interpretation", ())
     return next((c.code.display or c.code.code for c in codings), "without a value")
 

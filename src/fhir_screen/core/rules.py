@@ -325,10 +325,11 @@ Amounts = Latest | Largest | MeanOf | AgeYears | Derived | Bound | FirstOf
 
 @dataclass(frozen=True, slots=True)
 class Threshold:
-    """A limit in a unit."""
+    """A limit in a unit; ``written`` is its number as the protocol has it (9.0)."""
 
     number: Fraction
     unit: str
+    written: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,18 +6,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import date
 
-from fhir_screen.core.answers import Answer, any_of, no, not_applicable, unknown, yes
+from fhir_screen.core.answers import Answer, Evidence, any_of, no, not_applicable, unknown, yes
 from fhir_screen.core.chart import Chart, Vocabulary
 from fhir_screen.core.dates import END_OF_TIME
 from fhir_screen.core.decision import AtomClass, AtomResult, Change, CriterionResult, Decision, Effect, Role, Verdict
 from fhir_screen.core.evaluating import evaluate
 from fhir_screen.core.existence import evaluate_has, instances, remainder
 from fhir_screen.core.facts import Fact, PatientRecord
-from fhir_screen.core.rules import AtomRef, Not, Rule, named_instances
+from fhir_screen.core.rules import named_instances
 from fhir_screen.core.selecting import dated_ahead
 from fhir_screen.core.trials import Atom, Criterion, Trial
 from fhir_screen.core.truth import Reason, Truth
-from fhir_screen.core.walk import selectors
+from fhir_screen.core.walk import polarities, selectors
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,8 @@ def screen(
     chart = replace(chart, ahead=tuple(fact for fact in record.facts if chart.future(fact)))
     criteria = tuple(_criterion_result(chart, criterion) for criterion in trial.criteria)
     deceased = record.person.dead_by(on)
+    death = record.person.death
+    told = f"deceased {death.told}" if death is not None else "deceased, without a date"
     changes = [atom.changes_on for criterion in criteria for atom in criterion.atoms if atom.changes_on]
     return Decision(
         trial.identity,
@@ -53,6 +55,7 @@ def screen(
         criteria,
         "deceased" if deceased else None,
         min(changes, default=None),
+        Evidence(record.person.source, record.person.version, "", told, str(death or "")) if deceased else None,
     )
 
 
@@ -112,7 +115,8 @@ def _answer(chart: Chart, atom: Atom) -> Answer:
         if guard.truth is Truth.FALSE or guard.truth is None:
             answer = not_applicable(f"not asked: {guard.because}").with_edges(guard.edges)
         elif guard.truth is Truth.UNKNOWN:
-            answer = unknown(guard.reason or Reason.NO_DATA, f"not asked yet: {guard.because}").with_edges(guard.edges)
+            reason = guard.reason or Reason.NO_DATA
+            answer = unknown(reason, f"not asked yet: {guard.because}", wanted=guard.wanted).with_edges(guard.edges)
         else:
             answer = evaluate(chart, atom.rule).with_edges(guard.edges)
     else:
@@ -185,7 +189,7 @@ def _keeps_open(chart: Chart, criterion: Criterion, asked: _Asked, atoms: Iterab
     guarded = {atom.id for atom in criterion.atoms if atom.asked_when is not None}
     if manual & guarded:
         return True
-    favoured = {id_: _favourable(criterion, id_) for id_ in manual}
+    favoured = {id_: answer for id_ in manual if (answer := _favourable(criterion, id_)) is not None}
     if _effect(criterion.role, _substituted(chart, criterion, asked, favoured)) is not Effect.SUPPORTS:
         return True
     left_out = {id_: not_applicable("left to a person") for id_ in manual}
@@ -199,28 +203,16 @@ def _substituted(chart: Chart, criterion: Criterion, asked: _Asked, answers: Map
     return _whole(chart, criterion, {**asked.atoms, **answers})
 
 
-def _favourable(criterion: Criterion, atom_id: str) -> Answer:
-    """The answer of a person that helps the patient: it depends on the role, and on a `not` above the atom."""
-    wanted = criterion.role is Role.INCLUSION
-    return (yes if wanted is _stands_upright(criterion.formula, atom_id) else no)("answered in the patient's favour")
+def _favourable(criterion: Criterion, atom_id: str) -> Answer | None:
+    """The answer of a person that helps the patient: it depends on the role, and on a `not` above the atom.
 
-
-def _stands_upright(rule: Rule, atom_id: str) -> bool:
-    return _polarity(rule, atom_id) is not False
-
-
-def _polarity(rule: Rule, atom_id: str) -> bool | None:
-    """True under an even number of negations, False under an odd one, None where the atom does not occur."""
-    if isinstance(rule, AtomRef):
-        return True if rule.id == atom_id else None
-    if isinstance(rule, Not):
-        inner = _polarity(rule.rule, atom_id)
-        return None if inner is None else not inner
-    for part in getattr(rule, "rules", ()):
-        inner = _polarity(part, atom_id)
-        if inner is not None:
-            return inner
-    return None
+    None where one part of the formula wants a yes and another a no.
+    """
+    ways = polarities(criterion.formula, atom_id)
+    if len(ways) > 1:
+        return None
+    helps = (criterion.role is Role.INCLUSION) is (ways != {False})
+    return (yes if helps else no)("answered in the patient's favour")
 
 
 def _changes(chart: Chart, criterion: Criterion, today: _Asked) -> dict[str, Change]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fhir_screen.core.answers import Answer, joined, no, unknown, yes
-from fhir_screen.core.chart import Chart, evidence_of, name_of, window_edges, with_gap
+from fhir_screen.core.chart import Chart, a_record_of, evidence_of, name_of, none_on_record, window_edges, with_gap
 from fhir_screen.core.dates import END_OF_TIME, Period, Span, Window
 from fhir_screen.core.facts import Fact, Standing
 from fhir_screen.core.rules import Selector, Stable, Then
@@ -22,7 +22,8 @@ def evaluate_then(chart: Chart, rule: Then) -> Answer:
     """
     exposures = _held(chart, rule.first)
     if not exposures:
-        untreated = unknown(Reason.NO_DATA, f"{rule.what}: nothing on record that it could have followed")
+        nothing = f"{rule.what}: nothing on record that it could have followed"
+        untreated = unknown(Reason.NO_DATA, nothing, wanted=a_record_of(rule.what))
         return with_gap(chart, rule.first.kinds, untreated)
     sought = rule.first.kinds.union(*(selector.kinds for selector in rule.event))
     return with_gap(chart, sought, _followed(chart, rule, exposures))
@@ -31,17 +32,18 @@ def evaluate_then(chart: Chart, rule: Then) -> Answer:
 def _followed(chart: Chart, rule: Then, exposures: Sequence[Match]) -> Answer:
     events = [match for selector in rule.event for match in _held(chart, selector)]
     if not events:
-        return unknown(Reason.NO_DATA, f"none on record: {rule.what}")
+        kinds = frozenset[str]().union(*(selector.kinds for selector in rule.event))
+        return unknown(Reason.NO_DATA, none_on_record(rule.what, kinds), wanted=a_record_of(rule.what))
     placed = [(event, _after(chart, exposures, event, rule)) for event in events]
     after = [event for event, (truth, _) in placed if truth is Truth.TRUE]
     if after:
-        told = joined(f"{name_of(e.fact)} on {_start(chart, e.fact)}" for e in after)
+        told = joined(f"{name_of(e.fact)} {_begun(chart, e.fact)}" for e in after)
         evidence = [evidence_of(m.fact) for m in (*after, *exposures)]
         return yes(f"{told}, after {_exposed(chart, exposures)}", evidence)
     open_ = [(event, reason) for event, (truth, reason) in placed if truth is Truth.UNKNOWN]
     if open_:
         reason = first_reason(reason for _, reason in open_) or Reason.POLICY
-        told = joined(f"{name_of(e.fact)} on {_start(chart, e.fact)}" for e, _ in open_)
+        told = joined(f"{name_of(e.fact)} {_begun(chart, e.fact)}" for e, _ in open_)
         return unknown(reason, f"{told}; {_exposed(chart, exposures)}", [evidence_of(e.fact) for e, _ in open_])
     return unknown(Reason.NO_DATA, f"none on record: {rule.what} after {_exposed(chart, exposures)}")
 
@@ -50,9 +52,9 @@ def _held(chart: Chart, selector: Selector) -> list[Match]:
     return [m for m in matches(chart, selector) if m.fact.standing in (Standing.HOLDS, Standing.UNSURE)]
 
 
-def _start(chart: Chart, fact: Fact) -> Span | str:
+def _begun(chart: Chart, fact: Fact) -> str:
     period = chart.period(fact)
-    return period.start if period else "an unknown date"
+    return period.start.told if period else "undated"
 
 
 def _exposed(chart: Chart, exposures: Sequence[Match]) -> str:
@@ -103,7 +105,7 @@ def _reaches(exposure: Period, at: Span, rule: Then) -> bool:
 def evaluate_stable(chart: Chart, rule: Stable) -> Answer:
     """TRUE where the good state was seen on or before the window's first day and again in it, and nothing bad since."""
     if gap := chart.record.gap(rule.select.kinds):
-        return unknown(gap.reason, f"{rule.what}: {gap.detail or 'a part of the record could not be read'}")
+        return unknown(gap.reason, f"{rule.what}: {gap.told}")
     anchor = chart.anchor(rule.anchor) or chart.on
     window = Window(rule.length.before(anchor), max(anchor, chart.on))
     seen = [(m, p) for m in _held(chart, rule.select) if (p := chart.period(m.fact)) is not None]
@@ -169,7 +171,7 @@ def _seen_twice(chart: Chart, rule: Stable, good: _Seen, bad: _Seen, window: Win
     if not before or not within or {m.fact.reference for m in before} == {m.fact.reference for m in within}:
         return unknown(Reason.NO_DATA, f"{rule.what} is not documented at both ends of the period")
     shown = [*before, *(m for m in within if m not in before)]
-    told = joined(f"{_value(m)} on {_start(chart, m.fact)}" for m in shown)
+    told = joined(f"{_value(m)} {_begun(chart, m.fact)}" for m in shown)
     return yes(told, [evidence_of(m.fact) for m in shown])
 
 

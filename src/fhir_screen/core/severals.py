@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import combinations
 
 from fhir_screen.core.answers import Answer, EvidenceKind, joined, no, unknown, yes
-from fhir_screen.core.chart import Chart, evidence_of, name_of
+from fhir_screen.core.chart import Chart, evidence_of, name_of, none_on_record
 from fhir_screen.core.dates import BEGINNING, END_OF_TIME, Length, Span
 from fhir_screen.core.facts import Fact, Standing
 from fhir_screen.core.placing import Placed, place
@@ -35,9 +35,8 @@ def evaluate_several(chart: Chart, rule: Several) -> Answer:
 
 def _none(chart: Chart, rule: Several) -> Answer:
     if gap := chart.record.gap(rule.select.kinds):
-        return unknown(gap.reason, f"whether there are {rule.what} cannot be told: {gap.detail or 'a part could not be read'}")
-    told = f"none on record: {rule.what} ({' or '.join(sorted(rule.select.kinds))})"
-    return no(told, kind=EvidenceKind.NO_EVIDENCE)
+        return unknown(gap.reason, f"whether there are {rule.what} cannot be told: {gap.told}")
+    return no(none_on_record(rule.what, rule.select.kinds), kind=EvidenceKind.NO_EVIDENCE)
 
 
 def _truth(chart: Chart, rule: Several, one: _Held, other: _Held) -> Truth:

@@ -148,3 +148,10 @@ def _meets(interval: Interval, allowed: Interval) -> bool:
         return interval.compare_within(allowed)
     ends = [n for n in (interval.low, interval.high) if n is not None and n != 0]
     return all(Interval(n, n).compare_within(allowed) for n in ends)
+
+
+def unit_text(unit: str) -> str:
+    """A UCUM unit as people write it: mmHg, 10^3/uL, mL/min/1.73 m2; a score has none."""
+    if unit.startswith("{"):
+        return ""
+    return unit.replace("10*", "10^").replace("{1.73_m2}", "1.73 m2").translate(str.maketrans("", "", "[]{}"))

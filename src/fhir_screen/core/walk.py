@@ -1,9 +1,9 @@
-"""Walks compiled rules: which atoms they name, which resource types they look at."""
+"""Walks compiled rules: which atoms they name and which way, which resource types they look at."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any, get_args
+from typing import Any, assert_never, get_args
 
 from fhir_screen.core import rules as core
 from fhir_screen.core.trials import Trial
@@ -28,6 +28,42 @@ def _rules_in(parts: Iterable[Any]) -> Iterator[core.Rule]:
 def atoms_in(rule: core.Rule) -> frozenset[str]:
     """The atoms that a rule names."""
     return frozenset(leaf.id for leaf in leaves(rule) if isinstance(leaf, core.AtomRef))
+
+
+def polarities(rule: core.Rule, atom_id: str) -> frozenset[bool]:
+    """For each occurrence of the atom whether it pushes the formula the way it goes itself; both where that varies."""
+
+    def of(*parts: core.Rule) -> frozenset[bool]:
+        return frozenset[bool]().union(*(polarities(part, atom_id) for part in parts))
+
+    def turned(part: core.Rule) -> frozenset[bool]:
+        return frozenset(not one for one in polarities(part, atom_id))
+
+    match rule:
+        case core.AtomRef(id_):
+            return frozenset({True}) if id_ == atom_id else frozenset()
+        case core.Not(part):
+            return turned(part)
+        case core.All(rules) | core.Any(rules) | core.AtLeast(_, rules) | core.Agree(rules):
+            return of(*rules)
+        case core.Decide(shown_by, ruled_out_by):
+            return of(shown_by) | turned(ruled_out_by)
+        case core.Unless(part, unless):
+            return of(part) | turned(unless)
+        case core.Coded(part) | core.Judged(part) | core.Review(part) | core.Flagged(part):
+            return of(part)
+        case core.AppliesWhen(condition, part):
+            return of(condition, part) | turned(condition)
+        case core.Doubt(part, _, unless):
+            return of(part) | (of(unless) | turned(unless) if unless is not None else frozenset())
+        case (
+            core.Has() | core.Says() | core.Measure() | core.Result() | core.DailyDose() | core.Then() | core.Stable()
+            | core.Several() | core.Age() | core.Sex() | core.InstanceIs() | core.InstanceState() | core.Ask()
+            | core.Constant()
+        ):  # fmt: skip
+            return frozenset()
+        case _:
+            assert_never(rule)
 
 
 def kinds_of(trial: Trial) -> frozenset[str]:

@@ -88,7 +88,7 @@ def _measure(scope: Scope, body: Any) -> core.Rule:
         bar = core.TimesUpperLimit(number)
     else:
         check_limit(scope.at("needed"), amount, number, unit)
-        bar = core.Threshold(number, unit)
+        bar = core.Threshold(number, unit, doc.needed.strip(" <>=").split(" ")[0])
     return _judged(scope, core.Measure(amount, relation, bar, what, nearby, core.Absence(doc.absent_means)))
 
 

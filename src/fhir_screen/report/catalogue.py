@@ -8,9 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from fhir_screen.core.decision import AtomResult, CriterionResult, Role, Verdict
 from fhir_screen.core.truth import Reason, Truth
+
+SAID_ALREADY: Final = (
+    "no_evidence", "explicit_negative", "needs_confirmation", "stale", "conflicting", "censored", "unit_suspect",
+    "unit_unmappable", "partial_date", "masked",
+)  # fmt: skip
+"""Flags whose meaning stands in the sentence of the answer, or in what would settle it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,13 +36,18 @@ class Catalogue:
     verdict: Mapping[Verdict, str]
     answer: Mapping[Truth | None, str]
     settles: Mapping[Reason, str]
-    """What would settle an unknown, by its reason."""
+    """What would settle an unknown, by its reason …"""
+    settled_by: Callable[[str, str], str]
+    """… given what it is by its reason, and what the rule says that it wants, in English."""
+    flags: Mapping[str, str]
+    """What a flag says, where its name does not; empty where the answer says it already."""
     kind: Mapping[Role, str]
     role: Mapping[Role, str]
     blocked: Mapping[str, str]
     holds: str
     does_not_hold: str
     as_it_should: str
+    to_confirm: str
     probably: str
     only_people: str
     disease_unknown: str

@@ -6,7 +6,7 @@ from typing import Final
 
 from fhir_screen.core.decision import AtomResult, CriterionResult, Role, Verdict
 from fhir_screen.core.truth import Reason, Truth, text_of
-from fhir_screen.report.catalogue import Catalogue
+from fhir_screen.report.catalogue import SAID_ALREADY, Catalogue
 
 
 def _label(_: CriterionResult | AtomResult) -> str:
@@ -15,6 +15,10 @@ def _label(_: CriterionResult | AtomResult) -> str:
 
 def _question(atom: AtomResult) -> str:
     return atom.question
+
+
+def _settled_by(_: str, wanted: str) -> str:
+    return wanted
 
 
 ENGLISH: Final = Catalogue(
@@ -39,11 +43,31 @@ ENGLISH: Final = Catalogue(
         Reason.STATUS: "the entry's status leaves it open; confirm or withdraw the entry",
         Reason.UNMAPPED_CODE: "the entry's code is not known here; map it in the site file",
         Reason.STALE: "the last value is too old; a new one would settle it",
-        Reason.ANCHOR_MISSING: "a planned date is not set; setting it (--anchors) would settle it",
+        Reason.ANCHOR_MISSING: "a planned date is not set; once it is, this can be answered",
         Reason.NO_DATA: "nothing on record; an entry would settle it",
         Reason.POLICY: "left to a person on purpose",
         Reason.PROXY: "the record speaks of it only indirectly; a person has to look",
         Reason.MANUAL: "a person has to answer",
+    },
+    settled_by=_settled_by,
+    flags={
+        **dict.fromkeys(SAID_ALREADY, ""),
+        "dated_ahead": "an entry is dated after the screening day",
+        "unmapped_in_window": "there are entries of this kind whose code is not known here",
+        "verification_missing": "diagnosis without a verification status",
+        "record_depth_short": "the record begins inside the time that was searched",
+        "duplicate_id": "one id stands for two different entries",
+        "preliminary_pending": "a preliminary result is there",
+        "order_only": "known from an order alone",
+        "inferred": "not observed itself: computed, or concluded from another entry",
+        "issued": "dated by its release",
+        "uln_source=site_table": "upper limit of normal from the site file",
+        "uln_source=interpretation": "by the laboratory's own flag, without a reference range",
+        "retest_count": "more results than the protocol permits",
+        "reassess_at_anchor": "look again once the day is set",
+        "washout_pending": "a wash-out is running",
+        "borderline_conversion": "within 0.5 % of the limit after conversion of the unit",
+        "unit_rescaled": "a fraction, read as a percentage",
     },
     kind={Role.INCLUSION: "inclusion", Role.EXCLUSION: "exclusion"},
     role={Role.INCLUSION: "must hold", Role.EXCLUSION: "must not hold"},
@@ -51,6 +75,7 @@ ENGLISH: Final = Catalogue(
     holds="holds",
     does_not_hold="does not hold",
     as_it_should="{holds}, as it should",
+    to_confirm="{conclusion}; a person has to confirm it",
     probably="probably {holds}; a person has to confirm",
     only_people="only people's answers are open",
     disease_unknown="whether the patient has the disease is not known",

@@ -30,6 +30,8 @@ def note(
     yield words.as_of.format(day=decision.as_of.isoformat(), verdict=verdict(decision, words))
     if anchors:
         yield known_days(anchors, words)
+    if decision.death is not None:
+        yield from ("", words.blocks.upper(), "", *_wrapped(f"· {source(decision.death, words)}", "  ", WIDTH, "    "))
     heading = ""
     for one in chosen(decision, criterion):
         if (title := group(decision, one, words)) != heading:
@@ -56,7 +58,9 @@ def known_days(anchors: Mapping[str, date], words: Catalogue) -> str:
 
 
 def chosen(decision: Decision, criterion: str | None) -> list[CriterionResult]:
-    """The criteria to be told, in a person's order."""
+    """The criteria to be told, in a person's order; of who has died none, unless one is asked for."""
+    if decision.death is not None and criterion is None:
+        return []
     return [c for c in wording.ordered(decision) if criterion in (None, c.id, *(atom.id for atom in c.atoms))]
 
 
@@ -91,7 +95,10 @@ def conclusion(criterion: CriterionResult, words: Catalogue) -> str:
     holds = words.holds if truth is Truth.TRUE else words.does_not_hold
     if criterion.effect is Effect.UNDETERMINED:
         return words.probably.format(holds=holds)
-    return words.as_it_should.format(holds=holds) if criterion.effect is Effect.SUPPORTS else holds
+    if criterion.effect is not Effect.SUPPORTS:
+        return holds
+    right = words.as_it_should.format(holds=holds)
+    return words.to_confirm.format(conclusion=right) if criterion.answer.judged else right
 
 
 def source(evidence: Evidence, words: Catalogue) -> str:
@@ -112,9 +119,16 @@ def settled(criterion: CriterionResult, atom: AtomResult, words: Catalogue) -> s
     return " ".join(part for part in parts if part)
 
 
-def named(one: AtomResult, words: Catalogue) -> str:
-    """An atom's id, with its label where the reader's language has one."""
-    return " ".join(part for part in (one.id, words.label(one)) if part)
+def named(criterion: CriterionResult, one: AtomResult, words: Catalogue) -> str:
+    """An atom's id with the protocol's words for it, where the criterion's are not its own; and the reader's label."""
+    own = "" if len(criterion.atoms) == 1 else " ".join(one.text.split())
+    return " ".join(part for part in (one.id, own, words.label(one)) if part)
+
+
+def in_order(criterion: CriterionResult) -> list[AtomResult]:
+    """The atoms on which an answer that blocks rests, before the others."""
+    deciding = wording.deciding(criterion) if criterion.effect is Effect.BLOCKS else ()
+    return sorted(criterion.atoms, key=lambda atom: atom not in deciding)
 
 
 def _criterion(criterion: CriterionResult, words: Catalogue, width: int) -> Iterator[str]:
@@ -123,19 +137,19 @@ def _criterion(criterion: CriterionResult, words: Catalogue, width: int) -> Iter
     yield from _wrapped(f"“{' '.join(criterion.text.split())}”", "  ", width)
     if label := words.label(criterion):
         yield from _wrapped(label, "  ", width)
-    for atom in criterion.atoms:
+    for atom in in_order(criterion):
         yield from _atom(criterion, atom, words, width)
 
 
 def _atom(criterion: CriterionResult, atom: AtomResult, words: Catalogue, width: int) -> Iterator[str]:
     answer = atom.answer
     because = "" if atom.asked else f": {answer.because}" if answer.because else ""
-    yield from _wrapped(f"{named(atom, words)} – {words.answer[answer.truth]}{because}", "  ", width, "    ")
+    yield from _wrapped(f"{named(criterion, atom, words)} – {words.answer[answer.truth]}{because}", "  ", width, "    ")
     for evidence in answer.evidence:
         yield from _wrapped(f"· {source(evidence, words)}", "      ", width, "        ")
     for hint in atom.hints:
         yield from _wrapped(words.hint.format(text=hint), "      ", width)
-    if flags := ", ".join(flag.replace("_", " ") for flag in atom.flags):
+    if flags := "; ".join(wording.flags(atom, words)):
         yield from _wrapped(words.noted.format(flags=flags), "      ", width)
     if settling := settled(criterion, atom, words):
         yield from _wrapped(f"→ {settling}", "      ", width, "        ")

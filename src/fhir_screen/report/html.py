@@ -118,6 +118,8 @@ def render_note(
         yield f'<p class="verdict {decision.verdict}">{_e(explain.verdict(decision, words))}</p>\n'
         if anchors:
             yield f'<p class="quiet">{_e(explain.known_days(anchors, words))}</p>\n'
+        if decision.death is not None:
+            yield f'<p class="source">{_e(explain.source(decision.death, words))}</p>\n'
         yield from (_criterion(one, words) for one in explain.chosen(decision, criterion))
     yield _FOOT
 
@@ -162,18 +164,20 @@ def _criterion(criterion: CriterionResult, words: Catalogue) -> str:
         f'<article class="{criterion.effect}"><p><b>{_e(criterion.id)}</b> ({words.kind[criterion.role]}, '
         f"{words.role[criterion.role]}): {_e(explain.conclusion(criterion, words))}</p>"
         f"<blockquote>“{_e(criterion.text)}”{'<br>' + _e(label) if label else ''}</blockquote>"
-        f"<ul>{''.join(_atom(criterion, atom, words) for atom in criterion.atoms)}</ul></article>\n"
+        f"<ul>{''.join(_atom(criterion, atom, words) for atom in explain.in_order(criterion))}</ul></article>\n"
     )
 
 
 def _atom(criterion: CriterionResult, atom: AtomResult, words: Catalogue) -> str:
     because = "" if atom.asked else atom.answer.because
-    sources = "".join(f'<br><span class="source">{_e(explain.source(one, words))}</span>' for one in atom.answer.evidence)
+    sources = [f'<span class="source">{_e(explain.source(one, words))}</span>' for one in atom.answer.evidence]
+    hints = [_e(words.hint.format(text=hint)) for hint in atom.hints]
+    flags = "; ".join(wording.flags(atom, words))
+    noted = [f'<span class="quiet">{_e(words.noted.format(flags=flags))}</span>'] if flags else []
     settling = explain.settled(criterion, atom, words)
-    return (
-        f"<li>{_e(explain.named(atom, words))} – {words.answer[atom.answer.truth]}{': ' + _e(because) if because else ''}{sources}"
-        f"{'<br>→ ' + _e(settling) if settling else ''}</li>"
-    )
+    further = [*sources, *hints, *noted, *([f"→ {_e(settling)}"] if settling else [])]
+    said = f"{_e(explain.named(criterion, atom, words))} – {words.answer[atom.answer.truth]}{': ' + _e(because) if because else ''}"
+    return f"<li>{'<br>'.join((said, *further))}</li>"
 
 
 def _e(text: str) -> str:

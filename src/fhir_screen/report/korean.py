@@ -6,7 +6,7 @@ from typing import Final
 
 from fhir_screen.core.decision import AtomResult, CriterionResult, Role, Verdict
 from fhir_screen.core.truth import Reason, Truth
-from fhir_screen.report.catalogue import Catalogue
+from fhir_screen.report.catalogue import SAID_ALREADY, Catalogue
 
 
 def _label(one: CriterionResult | AtomResult) -> str:
@@ -15,6 +15,10 @@ def _label(one: CriterionResult | AtomResult) -> str:
 
 def _question(atom: AtomResult) -> str:
     return atom.question_ko or atom.question
+
+
+def _settled_by(by_reason: str, wanted: str) -> str:
+    return f"{by_reason} ({wanted})"
 
 
 _VERDICT: Final = {
@@ -41,11 +45,31 @@ KOREAN: Final = Catalogue(
         Reason.STATUS: "기록의 상태로는 판정할 수 없음; 기록을 확정하거나 취소",
         Reason.UNMAPPED_CODE: "등록되지 않은 코드; 기관 파일에서 매핑",
         Reason.STALE: "마지막 값이 너무 오래됨; 새 값이 있으면 판정 가능",
-        Reason.ANCHOR_MISSING: "예정일이 지정되지 않음; 지정하면(--anchors) 판정 가능",
+        Reason.ANCHOR_MISSING: "예정일이 지정되지 않음; 지정하면 판정 가능",
         Reason.NO_DATA: "기록 없음; 기록이 있으면 판정 가능",
         Reason.POLICY: "방침에 따라 사람의 판단에 맡김",
         Reason.PROXY: "기록에 간접적으로만 나타남; 사람이 확인",
         Reason.MANUAL: "사람이 답해야 함",
+    },
+    settled_by=_settled_by,
+    flags={
+        **dict.fromkeys(SAID_ALREADY, ""),
+        "dated_ahead": "스크리닝일 이후 날짜의 기록이 있음",
+        "unmapped_in_window": "코드를 알 수 없는 같은 종류의 기록이 있음",
+        "verification_missing": "확인 상태가 없는 진단",
+        "record_depth_short": "검색 기간 중에 기록이 시작됨",
+        "duplicate_id": "서로 다른 두 기록의 ID가 같음",
+        "preliminary_pending": "예비 결과가 있음",
+        "order_only": "처방 기록만 있음",
+        "inferred": "직접 관찰이 아닌 계산 또는 추론",
+        "issued": "결과 보고일 기준",
+        "uln_source=site_table": "기관 파일의 정상 상한",
+        "uln_source=interpretation": "참고치 없이 검사실 판정 표시에 따름",
+        "retest_count": "계획서가 허용한 횟수보다 많은 결과",
+        "reassess_at_anchor": "예정일이 정해지면 재확인",
+        "washout_pending": "휴약 기간 진행 중",
+        "borderline_conversion": "단위 환산 후 기준치의 0.5% 이내",
+        "unit_rescaled": "소수를 백분율로 해석함",
     },
     kind={Role.INCLUSION: "선정 기준", Role.EXCLUSION: "제외 기준"},
     role={Role.INCLUSION: "해당해야 함", Role.EXCLUSION: "해당하지 않아야 함"},
@@ -53,6 +77,7 @@ KOREAN: Final = Catalogue(
     holds="해당함",
     does_not_hold="해당하지 않음",
     as_it_should="{holds} (적합)",
+    to_confirm="{conclusion}; 사람이 확인해야 함",
     probably="{holds}으로 추정; 사람이 확인해야 함",
     only_people="사람이 답할 질문만 남음",
     disease_unknown="대상 질환 여부를 알 수 없음",

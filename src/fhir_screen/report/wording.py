@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from fhir_screen.core.chart import A_RECORD_OF
 from fhir_screen.core.decision import AtomResult, CriterionResult, Decision, Effect, Verdict
 from fhir_screen.core.truth import Truth
 from fhir_screen.report.catalogue import Catalogue
@@ -79,7 +80,17 @@ def settles(atom: AtomResult, words: Catalogue) -> str:
         return words.question(atom)
     if atom.answer.truth is not Truth.UNKNOWN:
         return words.confirm
-    return words.settles[atom.answer.reason] if atom.answer.reason else ""
+    by_reason = words.settles[atom.answer.reason] if atom.answer.reason else ""
+    if not atom.answer.wanted:
+        return by_reason
+    first, *further = atom.answer.wanted.split("; ")
+    return words.settled_by(by_reason, ", or ".join((first, *(one.removeprefix(A_RECORD_OF) for one in further))))
+
+
+def flags(atom: AtomResult, words: Catalogue) -> tuple[str, ...]:
+    """What stands beside an answer, in words; what the answer says itself is left out."""
+    told = (words.flags.get(flag, words.flags.get(flag.partition("=")[0], flag.replace("_", " "))) for flag in atom.flags)
+    return tuple(text for text in told if text)
 
 
 def next_step(decision: Decision, words: Catalogue) -> str:
