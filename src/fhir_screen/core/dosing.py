@@ -44,17 +44,21 @@ def evaluate_daily_dose(chart: Chart, rule: DailyDose) -> Answer:
     found: list[Intake] = []
     edges: set[date] = set()
     flags: set[str] = set()
+    denied: list[Fact] = []
     for match in not_exempt(chart, carried_out(matches(chart, rule.select)), rule.exempt):
         fact = match.fact
-        if fact.standing in (Standing.DENIED, Standing.PENDING):
+        if fact.standing is Standing.PENDING:
             continue
         placed = place(chart, fact, rule.timing)
+        if fact.standing is Standing.DENIED:
+            denied += [fact] if placed.truth is not Truth.FALSE else []
+            continue
         edges |= placed.edges
         if placed.truth is Truth.FALSE:
             continue
         flags |= (match.flags - {"order_only"}) | placed.flags
         found += _intakes(chart, rule, fact, match.truth & placed.truth, first_reason((match.reason, placed.reason)))
-    answer = _decided(chart, rule, found)
+    answer = _decided(chart, rule, found, denied)
     return answer.with_flags(*flags).with_edges(edges | _steps(found, rule))
 
 
@@ -168,7 +172,7 @@ def _hull(intervals: Sequence[Interval]) -> Interval:
 # The answer
 
 
-def _decided(chart: Chart, rule: DailyDose, intakes: Sequence[Intake]) -> Answer:
+def _decided(chart: Chart, rule: DailyDose, intakes: Sequence[Intake], denied: Sequence[Fact]) -> Answer:
     what = rule.what or chart.vocabulary.label(rule.select.find)
     gap = chart.record.gap(rule.select.kinds)
     evidence = [evidence_of(i.fact, _dose_text(i)) for i in intakes]
@@ -177,6 +181,9 @@ def _decided(chart: Chart, rule: DailyDose, intakes: Sequence[Intake]) -> Answer
     more_is_worse = Truth.of(rule.relation in (Relation.ABOVE, Relation.AT_LEAST))
     if gap is not None and truth is not more_is_worse:
         return unknown(gap.reason, f"{what}: {gap.told}", evidence)
+    if denied and not intakes:
+        told = joined(f"{name_of(fact)}: an explicit no" for fact in denied)
+        return no(told, [evidence_of(fact) for fact in denied], kind=EvidenceKind.EXPLICIT_NEGATIVE)
     if not intakes:
         return no(none_on_record(what, rule.select.kinds, looked_back(chart, rule.timing)), kind=EvidenceKind.NO_EVIDENCE)
     if truth is Truth.UNKNOWN:

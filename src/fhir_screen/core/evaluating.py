@@ -222,7 +222,8 @@ def _unless(chart: Chart, rule: Unless) -> Answer:
     taken_back = evaluate(chart, rule.unless)
     if taken_back.truth is Truth.TRUE and answer.reason not in _NOT_TAKEN_BACK:
         flags = (rule.flag,) if rule.flag else ()
-        withdrawn = no(taken_back.because, taken_back.evidence).with_flags(*answer.flags, *flags)
+        kind = taken_back.kind or EvidenceKind.POSITIVE
+        withdrawn = no(taken_back.because, taken_back.evidence, kind=kind).with_flags(*answer.flags, *flags)
         return withdrawn.with_edges(answer.edges | taken_back.edges)
     if answer.truth is Truth.TRUE and taken_back.reason in _MAY_STILL_COME:
         told = joined((answer.because, f"unless taken back: {taken_back.because}"))

@@ -31,11 +31,15 @@ class Standing(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Coding:
-    """A code of the record with the concepts it belongs to; ``conclusive`` where an unlisted code means another thing."""
+    """A code of the record with the concepts it belongs to; ``conclusive`` where an unlisted code means another thing.
+
+    ``beside`` are the concepts of what the record writes beside it: of which kind a stage is.
+    """
 
     code: Code
     concepts: tuple[Membership, ...] = ()
     conclusive: bool = False
+    beside: frozenset[str] = frozenset()
 
     @property
     def names(self) -> frozenset[str]:

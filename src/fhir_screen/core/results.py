@@ -80,7 +80,7 @@ def outcome(chart: Chart, fact: Fact, rule: Result) -> tuple[Truth, Reason | Non
 
 def _asked(rule: Result, positive: Truth) -> Truth:
     """A positive finding as an answer to what the rule asks for, which may be a negative one."""
-    return ~positive if "qual-negative" in rule.among else positive
+    return ~positive if _NEGATIVE in rule.among else positive
 
 
 def _coded(codings: Sequence[Coding], rule: Result) -> tuple[Truth, Reason | None] | None:
@@ -130,10 +130,15 @@ def _when(chart: Chart, fact: Fact) -> Span:
 
 
 def _any(chart: Chart, rule: Result, outcomes: Sequence[Outcome]) -> Answer:
-    positive = [(o, _fresh(chart, rule, o, rule.valid_for)) for o in outcomes if o.truth is not Truth.FALSE]
+    negative = [o for o in outcomes if o.truth is Truth.FALSE]
+    positive = [
+        (o, _fresh(chart, rule, o, rule.valid_for))
+        for o in outcomes
+        if o.truth is not Truth.FALSE and not (_borderline(o) and any(n.when.earliest > o.when.latest for n in negative))
+    ]
     sure = [o for o, fresh in positive if o.truth is Truth.TRUE and fresh is Truth.TRUE]
     if sure:
-        return yes(_told(sure), [evidence_of(o.fact) for o in sure], kind=rule.kind).with_flags(*_flags(sure))
+        return yes(_told(sure), [evidence_of(o.fact) for o in sure], kind=_asked_for(rule)).with_flags(*_flags(sure))
     doubtful = [o for o, fresh in positive if fresh is not Truth.FALSE]
     if doubtful:
         reason = first_reason(o.reason or Reason.PARTIAL_DATE for o in doubtful) or Reason.PARTIAL_DATE
@@ -142,7 +147,13 @@ def _any(chart: Chart, rule: Result, outcomes: Sequence[Outcome]) -> Answer:
         )
     if gap := chart.record.gap(rule.select.kinds):
         return unknown(gap.reason, f"{_what(chart, rule)}: {gap.told}")
-    return _negatives(chart, rule, [o for o in outcomes if o.truth is Truth.FALSE])
+    return _negatives(chart, rule, negative)
+
+
+def _borderline(one: Outcome) -> bool:
+    """A result that lies between positive and negative by its own word: the next test tells."""
+    value = one.fact.value
+    return one.truth is Truth.UNKNOWN and value is not None and any("qual-indeterminate" in coding.names for coding in value.codings)
 
 
 def _latest(chart: Chart, rule: Result, outcomes: Sequence[Outcome]) -> Answer:
@@ -170,7 +181,7 @@ def _latest(chart: Chart, rule: Result, outcomes: Sequence[Outcome]) -> Answer:
     if overtaken is Truth.UNKNOWN:
         return unknown(Reason.PARTIAL_DATE, f"{_told(newest)}, and something that may be newer", evidence)
     if fresh is Truth.TRUE:
-        return yes(_told(newest), evidence, kind=rule.kind).with_flags(*_flags(newest))
+        return yes(_told(newest), evidence, kind=_asked_for(rule)).with_flags(*_flags(newest))
     return _not_fresh(chart, rule, newest, rule.valid_for, fresh)
 
 
@@ -181,10 +192,22 @@ def _negatives(chart: Chart, rule: Result, negatives: Sequence[Outcome]) -> Answ
     placed = [(o, _fresh(chart, rule, o, length)) for o in negatives]
     fresh = [o for o, truth in placed if truth is Truth.TRUE]
     if fresh:
-        return no(_told(fresh), [evidence_of(o.fact) for o in fresh], kind=EvidenceKind.POSITIVE).with_flags(*_flags(fresh))
+        return no(_told(fresh), [evidence_of(o.fact) for o in fresh], kind=_contrary(rule)).with_flags(*_flags(fresh))
     if rule.absence is not Absence.OPEN:
         return no(_told(negatives), [evidence_of(o.fact) for o in negatives], kind=EvidenceKind.NO_EVIDENCE)
     return _not_fresh(chart, rule, negatives, length, max((truth for _, truth in placed), key=lambda truth: truth.value))
+
+
+def _asked_for(rule: Result) -> EvidenceKind:
+    """A negative test is an explicit no (rule R3), also where it is what a proof rests on."""
+    return EvidenceKind.EXPLICIT_NEGATIVE if _NEGATIVE in rule.among else rule.kind
+
+
+def _contrary(rule: Result) -> EvidenceKind:
+    return EvidenceKind.EXPLICIT_NEGATIVE if _NEGATIVE in rule.against else EvidenceKind.POSITIVE
+
+
+_NEGATIVE = "qual-negative"
 
 
 def _not_fresh(

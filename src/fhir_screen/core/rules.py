@@ -44,6 +44,8 @@ class Where:
     words: Words | None = None
     against: frozenset[str] = frozenset()
     mixed: Truth | None = None
+    not_beside: frozenset[str] = frozenset()
+    """A coding beside which the record writes one of these does not count."""
 
 
 @dataclass(frozen=True, slots=True)

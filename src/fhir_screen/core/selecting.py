@@ -116,7 +116,7 @@ def _match(chart: Chart, fact: Fact, part: Part, selector: Selector) -> Match:
         doubts.append((Truth.UNKNOWN, fact.why_unsure))
     if part is Part.REVIEW:
         doubts.append((Truth.UNKNOWN, Reason.POLICY))
-    doubts += [(holds_where(fact, where), Reason.NO_DATA) for where in selector.where]
+    doubts += [(holds_where(fact, where), _why_open(fact, where)) for where in selector.where]
     doubts += [(_linked(chart, fact, link), Reason.NO_DATA) for link in selector.links]
     if selector.unlinked and fact.links.get(selector.unlinked):
         doubts.append((Truth.FALSE, None))
@@ -227,7 +227,7 @@ def _named(text: str, name: str) -> Truth:
 
 def holds_where(fact: Fact, where: Where) -> Truth:
     """Whether a further coding of the fact is one that the rule asks for."""
-    codings = fact.facets.get(where.facet, ())
+    codings = [one for one in fact.facets.get(where.facet, ()) if not one.beside & where.not_beside]
     if not codings:
         return Truth.UNKNOWN if fact.concepts & where.doubtful else where.missing
     if any(coding.names & where.concepts for coding in codings):
@@ -239,6 +239,12 @@ def holds_where(fact: Fact, where: Where) -> Truth:
         return Truth.UNKNOWN if where.words.find(coding.code.display for coding in codings) else where.otherwise
     telling = where.matched is not Truth.TRUE or any(coding.conclusive or coding.concepts for coding in codings)
     return where.otherwise if telling else Truth.UNKNOWN
+
+
+def _why_open(fact: Fact, where: Where) -> Reason:
+    """What is on record and was made a question is handed to a person; what is not on record is missing."""
+    said = any(coding.names & where.concepts for coding in fact.facets.get(where.facet, ()))
+    return Reason.POLICY if said and Truth.UNKNOWN in (where.matched, where.mixed) else Reason.NO_DATA
 
 
 def _linked(chart: Chart, fact: Fact, link: Link) -> Truth:

@@ -537,17 +537,20 @@ def _facets(
     reading: _Reading, facets: Mapping[str, tuple[Place, ...]], resource: Json
 ) -> dict[str, tuple[Coding, ...]]:
     found = {
-        name: tuple(
-            dict.fromkeys(
-                coding
-                for place in places
-                for value in _found(reading, place, resource)
-                for coding in _answers(reading, value, place.system) or _not_understood(value)
-            )
-        )
+        name: tuple(dict.fromkeys(coding for place in places for coding in _facet(reading, place, resource)))
         for name, places in facets.items()
     }
     return {name: codings for name, codings in found.items() if codings}
+
+
+def _facet(reading: _Reading, place: Place, resource: Json) -> Iterator[Coding]:
+    for whole in _found(reading, place, resource):
+        parts = [whole] if place.inner is None else flat(place.inner(whole))
+        mates = [] if place.beside is None else flat(place.beside(whole))
+        beside = frozenset(name for mate in mates for one in _answers(reading, mate, place.system) for name in one.names)
+        for value in parts:
+            for coding in _answers(reading, value, place.system) or _not_understood(value):
+                yield replace(coding, beside=beside) if beside else coding
 
 
 def _not_understood(value: object) -> list[Coding]:

@@ -107,6 +107,10 @@ class PlaceDoc(Doc):
     take: Literal["whole", "start", "end", "all"] = "whole"
     flag: str = ""
     system: str = ""
+    inner: str = ""
+    """Where in each thing at ``path`` the code of a facet lies …"""
+    beside: str = ""
+    """… and what stands beside it (`not_beside` of a rule)."""
 
 
 def _placed(value: Any) -> Any:
@@ -229,6 +233,8 @@ class WhereDoc(Doc):
     """Concepts whose facts are unknown where the coding is missing."""
     words: str = ""
     """A coding that nobody listed is a doubt only if it hits this list of words."""
+    not_beside: Names = ()
+    """A coding beside which one of these stands does not count."""
 
 
 class LinkDoc(Doc):

@@ -33,7 +33,8 @@ def selector(scope: Scope, doc: docs.SelectorDoc) -> core.Selector:
     where = tuple(
         core.Where(facet, concepts(scope.at("where", facet), w.is_), truth_of(w.missing), truth_of(w.otherwise), truth_of(w.matched),
                    concepts(scope.at("where", facet, "doubtful"), w.doubtful), words_of(scope.at("where", facet), w.words),
-                   concepts(scope.at("where", facet, "against"), w.against), truth_of(w.mixed) if w.mixed else None)
+                   concepts(scope.at("where", facet, "against"), w.against), truth_of(w.mixed) if w.mixed else None,
+                   concepts(scope.at("where", facet, "not_beside"), w.not_beside))
         for facet, w in doc.where.items()
     )
     links = tuple(

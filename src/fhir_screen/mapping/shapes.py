@@ -31,6 +31,8 @@ class Place:
     take: Take = Take.WHOLE
     flag: str = ""
     system: str = ""
+    inner: Path | None = None
+    beside: Path | None = None
 
 
 class Said(StrEnum):

@@ -88,6 +88,8 @@ class _Compiler:
             Take(doc.take),
             doc.flag,
             doc.system,
+            self.path(doc.inner, steps) if doc.inner else None,
+            self.path(doc.beside, steps) if doc.beside else None,
         )
 
     def places(self, docs: Iterable[PlaceDoc], steps: Steps) -> tuple[Place, ...]:
