@@ -402,10 +402,11 @@ def test_a_disease_begins_where_its_onset_says_and_a_recording_only_bounds_it(on
     assert period(condition(**onset)).start == expected
 
 
-def test_the_date_of_assertion_comes_before_the_onset() -> None:
-    url = "http://hl7.org/fhir/StructureDefinition/condition-assertedDate"
-    one = condition(extension=[{"url": url, "valueDateTime": "2019-01-02"}], onsetDateTime="2020")
-    assert period(one).start == day("2019-01-02")
+def test_the_date_of_assertion_stands_beside_the_onset_and_in_its_place_where_there_is_none() -> None:
+    asserted = [{"url": "http://hl7.org/fhir/StructureDefinition/condition-assertedDate", "valueDateTime": "2021-01-02"}]
+    both = fact(condition(extension=asserted, onsetDateTime="2020-03-04"))
+    assert (both.period and both.period.start, both.asserted) == (day("2020-03-04"), day("2021-01-02"))
+    assert period(condition(extension=asserted, recordedDate="2022-01-01")).start == day("2021-01-02")
 
 
 def test_an_encounter_bounds_a_disease_without_any_date_of_its_own() -> None:
@@ -425,7 +426,7 @@ SINCE_2020 = Span(date(2020, 5, 1), END_OF_TIME)
         (RESOLVED, SINCE_2020, Truth.FALSE),
         ({}, SINCE_2020, Truth.UNKNOWN),
         ({**RESOLVED, "abatementDateTime": "2021-02-03"}, day("2021-02-03"), Truth.FALSE),
-        ({**ACTIVE, "abatementDateTime": "2021-02-03"}, day("2021-02-03"), Truth.FALSE),
+        ({**ACTIVE, "abatementDateTime": "2021-02-03"}, day("2021-02-03"), Truth.UNKNOWN),
         ({**RESOLVED, "abatementPeriod": {"start": "2021-01-01", "end": "2021-02-03"}}, day("2021-02-03"), Truth.FALSE),
         ({**RESOLVED, "abatementDateTime": "2020"}, between("2020-05-01", "2020-12-31"), Truth.FALSE),
     ],

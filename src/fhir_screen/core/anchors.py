@@ -26,7 +26,8 @@ def anchors_of(
     vague, or later than ``on``, sets nothing.
     """
     subjects = [fact for fact in _holding(record, "ResearchSubject") if _names_study(fact, trial)]
-    consented = _first_day(_consents(record, trial), on) or _first_day(_behind(record, subjects), on)
+    waiting = [fact for fact in record.planned if fact.kind == "ResearchSubject" and _names_study(fact, trial)]
+    consented = _first_day(_consents(record, trial), on) or _first_day(_behind(record, [*subjects, *waiting]), on)
     enrolled = _first_day((fact for fact in subjects if fact.states & _ON_STUDY), on)
     found = {CONSENT: consented, ENROLMENT: enrolled}
     return {**{name: day for name, day in found.items() if day is not None}, **given}
@@ -38,7 +39,8 @@ def _holding(record: PatientRecord, kind: str) -> Iterator[Fact]:
 
 def _names_study(fact: Fact, trial: Trial) -> bool:
     """The codes of such facts are the study's identifiers, their texts its title."""
-    return not trial.names.isdisjoint([*(coding.code.code for coding in fact.codings), *fact.texts])
+    own = {name.casefold() for name in trial.names}
+    return not own.isdisjoint(name.casefold() for name in (*(coding.code.code for coding in fact.codings), *fact.texts))
 
 
 def _consents(record: PatientRecord, trial: Trial) -> Iterator[Fact]:

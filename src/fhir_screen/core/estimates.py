@@ -74,7 +74,7 @@ def _bounding(reading: Reading, *, lower: bool) -> Reading:
     if interval is None:
         return reading
     one_sided = replace(interval, high=None, high_open=False) if lower else replace(interval, low=None, low_open=False)
-    return replace(reading, interval=one_sided, vague=Reason.PROXY)
+    return replace(reading, interval=one_sided, vague=Reason.CENSORED)
 
 
 def _first_of(chart: Chart, source: FirstOf, bar: Bar | None) -> Estimate:

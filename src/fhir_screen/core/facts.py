@@ -127,6 +127,7 @@ class Fact:
     rank: int = 0
     amounts: Mapping[str, Value] = field(default_factory=dict)
     recorded: Span | None = None
+    asserted: Span | None = None
     part: int = 0
 
     @property

@@ -97,10 +97,9 @@ _WHY = {
 }
 
 _VAGUE = {
-    Reason.CENSORED: "the reported bounds do not settle it",
+    Reason.CENSORED: "bounds that do not settle it",
     Reason.PARTIAL_DATE: "an inexact birth date does not settle it",
     Reason.NO_DATA: "it hangs on the sex, which is not recorded",
-    Reason.PROXY: "it only bounds the value from one side",
 }
 
 _NEEDED = {

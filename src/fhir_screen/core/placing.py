@@ -9,7 +9,7 @@ from datetime import date
 from fhir_screen.core.chart import Chart, window_edges
 from fhir_screen.core.dates import BEGINNING, END_OF_TIME, Length, Period, Span, Window, next_day
 from fhir_screen.core.facts import Fact, Standing
-from fhir_screen.core.rules import During, Ever, Nearby, Now, Selector, Since, Timing, Touch, Unset, Until
+from fhir_screen.core.rules import ASSERTED, During, Ever, Nearby, Now, Selector, Since, Timing, Touch, Unset, Until
 from fhir_screen.core.selecting import matches
 from fhir_screen.core.truth import Reason, Truth
 
@@ -73,8 +73,6 @@ def _now(chart: Chart, fact: Fact, timing: Now) -> Placed:
     edges = _ends(fact)
     if fact.ongoing is Truth.FALSE:
         return Placed(Truth.of(period is not None and period.end.first > chart.on), edges=edges)
-    if period is not None and period.end.last < chart.on:
-        return Placed(Truth.FALSE)
     if timing.assumed is not None and period is not None and period.end.last == END_OF_TIME:
         return _lasting(chart, period.start, timing.assumed)
     return Placed(Truth.UNKNOWN, Reason.STATUS, edges=edges)
@@ -157,8 +155,10 @@ def _begun(chart: Chart, selectors: Iterable[Selector], *, last: bool) -> Span |
 
 
 def _dated(chart: Chart, fact: Fact, role: str) -> Period | None:
-    """The fact's own period, or that of the encounter it was found in, where its own start is only a bound."""
+    """The fact's own period; or from the day it was asserted; or, where its own start is only a bound, that of its encounter."""
     period = chart.period(fact)
+    if role == ASSERTED:
+        return Period(fact.asserted, period.end if period else fact.asserted) if fact.asserted else period
     if not role or (period is not None and period.start.exact):
         return period
     stays = [
@@ -233,8 +233,9 @@ def flags_near(chart: Chart, near: Iterable[Nearby], days: Iterable[Span]) -> fr
 
 def _edges(chart: Chart, fact: Fact, timing: During, window: Window) -> frozenset[date]:
     """Days on which the window may win or lose the fact, by its dates as they are recorded."""
-    moving = window_edges(fact.period, timing.length, moving=chart.moves(timing.anchor))
-    return moving | {window.first, next_day(window.last)}
+    periods = (fact.period, _dated(chart, fact, timing.dated_by))
+    moving = (window_edges(one, timing.length, moving=chart.moves(timing.anchor)) for one in periods)
+    return frozenset[date]().union(*moving) | {window.first, next_day(window.last)}
 
 
 def _may_end_before(chart: Chart, fact: Fact, period: Period, window: Window) -> bool:

@@ -150,7 +150,7 @@ def compared(number: Fraction, comparator: str | None) -> Interval | None:
 
 _NUMBER = r"\d+(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+"
 _TEXT = re.compile(
-    rf"(?P<sign><=|>=|<|>|≤|≥)?\s*(?P<low>{_NUMBER})(?:\s*(?:-|~|–|—|to)\s*(?P<high>{_NUMBER}))?\s*(?P<unit>[^\d\s.,].*)?",
+    rf"(?P<sign><=|>=|<|>|≤|≥)?\s*(?P<low>{_NUMBER})(?:\s*(?:-|~|–|—|to)\s*(?P<high>{_NUMBER}))?(?:\s*(?P<unit>[^\d\s.,].*)|\s+(?P<power>10(?:\*|\^|\(|[eE³⁴⁶⁹]).*))?",
     re.IGNORECASE,
 )
 
@@ -177,7 +177,7 @@ class Quantity:
             high = Fraction(match["high"].replace(",", ""))
             interval = None if match["sign"] or high < low else Interval(low, high)
         return (
-            None if interval is None else Quantity(interval, None, (match["unit"] or "").strip() or None, text.strip())
+            None if interval is None else Quantity(interval, None, (match["unit"] or match["power"] or "").strip() or None, text.strip())
         )
 
 

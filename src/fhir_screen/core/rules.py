@@ -119,6 +119,10 @@ class Unset(StrEnum):
     UNKNOWN = "unknown"
 
 
+ASSERTED = "asserted"
+"""In place of a role: by the day on which the diagnosis was stated, where it is recorded."""
+
+
 @dataclass(frozen=True, slots=True)
 class During:
     """A closed window that ends at an anchor: [anchor - length, anchor]."""

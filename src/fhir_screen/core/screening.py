@@ -37,9 +37,8 @@ def screen(
     """
     if trial.takes_preliminary:
         record = record.with_preliminary()
-    chart = Chart(
-        record, on, on, dict(anchors or {}), vocabulary, trial.rules, trial.names, trial.closed_from_days
-    )  # fmt: skip
+    names = frozenset(name.casefold() for name in trial.names)
+    chart = Chart(record, on, on, dict(anchors or {}), vocabulary, trial.rules, names, trial.closed_from_days)
     chart = replace(chart, ahead=tuple(fact for fact in record.facts if chart.future(fact)))
     criteria = tuple(_criterion_result(chart, criterion) for criterion in trial.criteria)
     deceased = record.person.dead_by(on)

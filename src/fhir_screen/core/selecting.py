@@ -208,7 +208,7 @@ def exempt(chart: Chart, fact: Fact, exemption: Exemption) -> Truth:
 
     A text that names the trial somewhere ("bridging before CT-SP") does not say so.
     """
-    if any(coding.code.code in chart.study for coding in fact.facets.get("study", ())):
+    if any(coding.code.code.casefold() in chart.study for coding in fact.facets.get("study", ())):
         return Truth.TRUE
     since = chart.anchor(exemption.after) if exemption.after else None
     if since is not None and fact.period is not None and fact.period.start.first >= since:
@@ -219,7 +219,7 @@ def exempt(chart: Chart, fact: Fact, exemption: Exemption) -> Truth:
 
 def _named(text: str, name: str) -> Truth:
     """TRUE for the name alone, or with what kind of thing it is behind a comma."""
-    own = re.escape(name.lower())
+    own = re.escape(name)
     if re.fullmatch(rf"{own}(?:\s*[,;:(].*)?", text.strip(), re.DOTALL):
         return Truth.TRUE
     return Truth.of(re.search(rf"(?<!\w){own}(?!\w)", text) is not None) & Truth.UNKNOWN
@@ -270,7 +270,7 @@ def _valued(fact: Fact, selector: Selector) -> tuple[Truth, Reason | None]:
 
 
 def _other_study(chart: Chart, fact: Fact) -> tuple[Truth, Reason | None]:
-    names = {coding.code.code for coding in fact.codings} | set(fact.texts)
+    names = {name.casefold() for name in (*(coding.code.code for coding in fact.codings), *fact.texts)}
     if names & chart.study:
         return Truth.FALSE, None
     return (Truth.TRUE, None) if names else (Truth.UNKNOWN, Reason.NO_DATA)

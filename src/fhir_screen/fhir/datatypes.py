@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta, tzinfo
 from decimal import Decimal
 from fractions import Fraction
+from math import ceil
 from typing import Any, Final
 
 from fhir_screen.core.codes import canonical_uri
@@ -313,6 +314,39 @@ def times_of(repeat: Json) -> PerDay | None:
     if length * unit == 1:
         frequency = max(frequency, Fraction(at_hours))
     return _whole(frequency / (length * unit))
+
+
+def course(repeat: Json) -> tuple[int, int] | None:
+    """How many days a Timing.repeat covers, at least and at most: boundsDuration, boundsRange, or its count of intakes."""
+    if isinstance(value := repeat.get("boundsDuration"), dict):
+        days = duration(value)
+        return None if days is None else (days, days)
+    if isinstance(value := repeat.get("boundsRange"), dict):
+        ends = [duration(one) for name in ("low", "high") if isinstance(one := value.get(name), dict)]
+        known = [days for days in ends if days is not None]
+        return (min(known) if len(known) > 1 else 1, max(known)) if known else None
+    most = max((n for name in ("count", "countMax") if (n := number(repeat.get(name))) is not None), default=None)
+    times = times_of(repeat)
+    if most is None or times is None or not 0 < most <= _MOST_DAYS:
+        return None
+    days = ceil(most * times[1] / times[0])
+    return days, days
+
+
+_MOST_DAYS: Final = 36_500
+
+
+def duration(value: Json) -> int | None:
+    """A Duration in whole days, the last one counted even where it is not full; None where it is none."""
+    amount = number(value.get("value"))
+    units = (_DAYS.get(string(value.get(name)).lower().rstrip("s")) or _DAYS.get(string(value.get(name))) for name in ("code", "unit"))
+    unit = next((one for one in units if one), None) or _LONG_UNITS.get(string(value.get("unit")).lower().rstrip("s"))
+    if amount is None or unit is None or not 0 < amount * unit <= _MOST_DAYS:
+        return None
+    return ceil(amount * unit)
+
+
+_LONG_UNITS: Final = {"day": Fraction(1), "week": Fraction(7), "month": Fraction(30), "year": Fraction(365), "hour": Fraction(1, 24)}
 
 
 def _whole(rate: Fraction) -> PerDay | None:

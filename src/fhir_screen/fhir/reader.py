@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import tzinfo
+from datetime import timedelta, tzinfo
 from typing import Any
 
 from fhir_screen.core.codes import Code, canonical_uri
@@ -15,13 +15,16 @@ from fhir_screen.core.facts import Coding, Dose, Fact, PatientRecord, Person, Re
 from fhir_screen.core.gaps import Gap
 from fhir_screen.core.quantities import Quantity
 from fhir_screen.core.truth import Reason, Truth
+from fhir_screen.fhir.assemble import SUBJECT_ELEMENTS
 from fhir_screen.fhir.datatypes import (
     Stretch,
     bare_number,
     bounds,
+    course,
     dated,
     dose,
     dose_amount,
+    duration,
     flat,
     hull,
     items,
@@ -104,7 +107,11 @@ def _ordered(resources: Iterable[Json], shapes: Shapes) -> tuple[tuple[str, Json
     for resource in resources:
         kind = resource.get("resourceType")
         if isinstance(kind, str) and kind in shapes.resources and not is_own(resource):
-            grouped.setdefault(f"{kind}/{string(resource.get('id'))}", []).append(resource)
+            reference = f"{kind}/{string(resource.get('id'))}"
+            grouped.setdefault(reference, []).append(resource)
+            for part in objects(resource.get("contained")):
+                if part.get("resourceType") in shapes.resources[kind].contains:
+                    grouped.setdefault(f"{reference}#{string(part.get('id'))}", []).append(part)
     return tuple(pair for reference in sorted(grouped) for pair in _told_apart(reference, grouped[reference]))
 
 
@@ -145,8 +152,13 @@ def _person(patient: Json, shape: PersonShape, zone: tzinfo) -> Person:
 # One resource
 
 
-def _statement(reading: _Reading, shape: ResourceShape, reference: str, resource: Json) -> list[Fact] | Gap:
+def _statement(reading: _Reading, shape: ResourceShape, reference: str, whole: Json) -> list[Fact] | Gap:
+    if _about_another(reading, shape, whole):
+        return []
+    resource, in_force = _in_force(shape, whole, reading.zone)
     standing, flags = _standing(shape.status, resource)
+    if not in_force:
+        standing = Standing.UNSURE
     if standing is None or (standing is Standing.PLANNED and (_is_masked(resource) or _is_modified(resource))):
         return []
     about = _about(reading, shape.code, resource)
@@ -183,8 +195,44 @@ def _statement(reading: _Reading, shape: ResourceShape, reference: str, resource
         flags=shape.flags | flags | dating | _doubled(reading, reference),
         rank=shape.rank,
         recorded=recorded,
+        asserted=_asserted(reading, shape, resource),
     )
     return [fact, *_parts(reading, shape.components, fact, resource)]
+
+
+def _about_another(reading: _Reading, shape: ResourceShape, resource: Json) -> bool:
+    """Whether it tells of a person who is not its subject (rule R6): the newborn on the mother's chart, a donor."""
+    named = (_PERSON.search(_reference_text(one)) for path in shape.about_others for one in items(path(resource)))
+    own = {reading.raw.id, *(_subject(resource))}
+    return any(person[1] != "Patient" or person[2] not in own for person in named if person)
+
+
+_PERSON = re.compile(r"(?:^|/)(Patient|RelatedPerson)/([A-Za-z0-9.-]{1,64})")
+
+
+def _subject(resource: Json) -> Iterator[str]:
+    for element in SUBJECT_ELEMENTS:
+        if found := _PERSON.search(_reference_text(resource.get(element))):
+            yield found[2]
+
+
+def _in_force(shape: ResourceShape, resource: Json, zone: tzinfo) -> tuple[Json, bool]:
+    """The resource with the entry of its history that is in force alone; False where nobody can tell which that is."""
+    if shape.newest is None:
+        return resource, True
+    element, by = shape.newest
+    entries = list(objects(resource.get(element)))
+    if len(entries) < 2:
+        return resource, True
+    begun = [Span.parse(one.get(by), zone) for one in entries]
+    last = max((span for span in begun if span), key=lambda span: span.earliest, default=None)
+    newest = [one for one, span in zip(entries, begun, strict=True) if span is None or (last and span.latest >= last.earliest)]
+    return {**resource, element: newest}, len(newest) == 1
+
+
+def _asserted(reading: _Reading, shape: ResourceShape, resource: Json) -> Span | None:
+    found, _ = _first(reading, shape.asserted, resource)
+    return found.whole if isinstance(found, Stretch) else found
 
 
 def _parts(reading: _Reading, shape: PartShape | None, whole: Fact, resource: Json) -> Iterator[Fact]:
@@ -354,11 +402,37 @@ def _dates(
     ended = end if isinstance(end, Span) else end.ends if end else None
     if isinstance(when, Stretch) and shape.start:
         when = when.whole
-    going = Truth.FALSE if ended or (isinstance(when, Stretch) and when.end) else going
+    if ended and going is Truth.TRUE and shape.start:
+        going = Truth.UNKNOWN  # recorded as going on, and as over
+    elif ended or (isinstance(when, Stretch) and when.end):
+        going = Truth.FALSE
+    if isinstance(when, Span) and ended is None and (days := _course(reading, shape, resource, going)):
+        return _for_days(when, days, going), Truth.FALSE, known, frozenset({flag} - {""})
     if isinstance(when, Span) and ended is None and _is_that_day(shape, going):
         return Period.at(when), _without_intake(shape, going), known, frozenset({flag} - {""})
     period = _period(reading, when, ended, known, going)
     return period, going, known, frozenset({flag, end_flag} - {""})
+
+
+def _course(reading: _Reading, shape: ResourceShape, resource: Json, going: Truth) -> tuple[int, int] | None:
+    """For how many days it was to be taken, by all of its dosage lines; else how long the supply lasts at most."""
+    if shape.doses is None:
+        return None
+    lines = list(objects(shape.doses.at(resource)))
+    each = [course(_repeat(shape.doses, line)) for line in lines]
+    known = [days for days in each if days is not None]
+    if known and len(known) == len(lines):
+        joint = sum if _stepwise(lines) else max
+        return joint(low for low, _ in known), joint(high for _, high in known)
+    supplies = [duration(one) for one in objects(_all(reading, shape.supply, resource))]
+    longest = max((days for days in supplies if days is not None), default=None)
+    return None if longest is None or going is Truth.TRUE else (1, longest)
+
+
+def _for_days(begun: Span, days: tuple[int, int], going: Truth) -> Period:
+    """From its first day on; what is not active any more may have ended before its time."""
+    low, high = (timedelta(days=count - 1) for count in days)
+    return Period(begun, Span(begun.first + (low if going is Truth.TRUE else timedelta(0)), begun.last + high))
 
 
 def _is_that_day(shape: ResourceShape, going: Truth) -> bool:
@@ -429,7 +503,7 @@ def _going(shape: Going | None, resource: Json) -> Truth:
         return Truth.FALSE
     if shape.ended_when is not None and any(True for _ in items(shape.ended_when(resource))):
         return Truth.FALSE
-    words = set(_words(shape.path(resource)))
+    words = next((found for path in shape.paths if (found := set(_words(path(resource))))), set())
     if not words:
         return shape.missing
     yes, no = bool(words & shape.yes), bool(words & shape.no)
@@ -639,8 +713,16 @@ def _doses(shape: DosesShape | None, resource: Json, zone: tzinfo) -> tuple[Dose
     if shape is None:
         return ()
     lines = list(objects(shape.at(resource)))
-    steps = len({str(line.get("sequence")) for line in lines}) > 1
+    steps = _stepwise(lines)
     return tuple(_dose(shape, line, zone, stepwise=steps, lines=len(lines)) for line in lines)
+
+
+def _stepwise(lines: Sequence[Json]) -> bool:
+    return len({str(line.get("sequence")) for line in lines}) > 1
+
+
+def _repeat(shape: DosesShape, line: Json) -> Json:
+    return next((one for path in shape.repeat for one in objects(path(line))), _NO_OBJECT)
 
 
 def _dose(shape: DosesShape, line: Json, zone: tzinfo, *, stepwise: bool, lines: int) -> Dose:
@@ -648,7 +730,7 @@ def _dose(shape: DosesShape, line: Json, zone: tzinfo, *, stepwise: bool, lines:
     amount = amounts.pop() if len(amounts) == 1 else None  # what was ordered and what was calculated may differ
     if shape.single:
         return dose(amount, (1, 1))
-    repeat = next((one for path in shape.repeat for one in objects(path(line))), _NO_OBJECT)
+    repeat = _repeat(shape, line)
     codes = (times_of_code(word) for path in shape.timing_code for word in _words(path(line)))
     per_day = times_of(repeat) or next((times for times in codes if times), None)
     bounded = bounds(repeat, zone)

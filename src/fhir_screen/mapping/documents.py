@@ -137,7 +137,8 @@ class StatusDoc(Doc):
 
 
 class OngoingDoc(Doc):
-    path: str
+    path: Names
+    """The first of these places that holds anything counts."""
     yes: Names = ()
     no: Names = ()
     no_when: str = ""
@@ -184,6 +185,13 @@ class PartDoc(Doc):
     facets: dict[str, Places] = {}
 
 
+class NewestDoc(Doc):
+    """Of a history that a resource keeps, only the entry that began last is in force."""
+
+    of: str
+    by: str
+
+
 class ResourceDoc(Doc):
     code: Places
     text: Places = ()
@@ -191,6 +199,11 @@ class ResourceDoc(Doc):
     start: Places = ()
     end: Places = ()
     recorded: Places = ()
+    asserted: Places = ()
+    supply: Places = ()
+    newest: NewestDoc | None = None
+    about_others: Names = ()
+    contains: Names = ()
     status: tuple[StatusDoc, ...] = ()
     states: Names = ()
     ongoing: OngoingDoc | None = None

@@ -59,9 +59,9 @@ class StatusTest:
 
 @dataclass(frozen=True, slots=True)
 class Going:
-    """Whether a statement goes on: by codes, or ended where ``ended_when`` finds anything; ``missing`` without a code."""
+    """Whether a statement goes on: by the first codes found, or ended where ``ended_when`` finds anything; ``missing`` without a code."""
 
-    path: Path
+    paths: tuple[Path, ...]
     yes: frozenset[str]
     no: frozenset[str]
     ended_when: Path | None = None
@@ -125,6 +125,16 @@ class ResourceShape:
     start: tuple[Place, ...] = ()
     end: tuple[Place, ...] = ()
     recorded: tuple[Place, ...] = ()
+    asserted: tuple[Place, ...] = ()
+    """When somebody stated it, which a rule may date it by."""
+    supply: tuple[Place, ...] = ()
+    """How long what was handed out lasts, where nothing else says for how long it was taken."""
+    newest: tuple[str, str] | None = None
+    """Of the entries of the first element only the one that began last, by the second, is in force."""
+    about_others: tuple[Path, ...] = ()
+    """References that take the record away where they lead to another person than the subject."""
+    contains: frozenset[str] = frozenset()
+    """Types whose contained resources are records of their own."""
     status: tuple[StatusTest, ...] = ()
     states: tuple[Path, ...] = ()
     ongoing: Going | None = None

@@ -107,6 +107,11 @@ class _Compiler:
             self.places(doc.start, ("start",)),
             self.places(doc.end, ("end",)),
             self.places(doc.recorded, ("recorded",)),
+            self.places(doc.asserted, ("asserted",)),
+            self.places(doc.supply, ("supply",)),
+            (doc.newest.of, doc.newest.by) if doc.newest else None,
+            tuple(self.path(text, ("about_others", n)) for n, text in enumerate(doc.about_others)),
+            frozenset(doc.contains),
             tuple(self.status(test, ("status", n)) for n, test in enumerate(doc.status)),
             tuple(self.path(text, ("states", n)) for n, text in enumerate(doc.states)),
             self.ongoing(doc.ongoing) if doc.ongoing else None,
@@ -129,7 +134,8 @@ class _Compiler:
     def ongoing(self, doc: OngoingDoc) -> Going:
         ended = self.path(doc.no_when, ("ongoing", "no_when")) if doc.no_when else None
         missing = {"yes": Truth.TRUE, "no": Truth.FALSE, "unknown": Truth.UNKNOWN}[doc.missing]
-        return Going(self.path(doc.path, ("ongoing", "path")), frozenset(doc.yes), frozenset(doc.no), ended, missing)
+        paths = tuple(self.path(one, ("ongoing", "path")) for one in doc.path)
+        return Going(paths, frozenset(doc.yes), frozenset(doc.no), ended, missing)
 
     def value(self, doc: ValueDoc, steps: Steps) -> ValueShape:
         return ValueShape(*(self.places(getattr(doc, name), (*steps, name)) for name in ValueDoc.model_fields))
