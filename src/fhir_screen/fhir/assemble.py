@@ -15,6 +15,7 @@ import orjson
 
 from fhir_screen.core.dates import Span
 from fhir_screen.core.gaps import Gap
+from fhir_screen.fhir.address import base_key
 from fhir_screen.fhir.raw import Damage, Deletion, Found, Haul, Json, RawPatient
 
 SUBJECT_ELEMENTS: Final = ("subject", "patient", "individual")
@@ -147,7 +148,7 @@ class _Index:
         gone: dict[Key, list[Deletion]] = defaultdict(list)
         for deletion in deletions:
             kind, _, own_id = deletion.reference.rpartition("/")
-            base = _same_base(deletion.base) if deletion.base else self.home
+            base = base_key(deletion.base) if deletion.base else self.home
             gone[Key(self._nearest(kind, own_id, base), kind, own_id)].append(deletion)
         return gone
 
@@ -160,7 +161,7 @@ def _home(founds: Iterable[Found]) -> str:
 
 def _base_of(found: Found) -> str:
     if found.base:
-        return _same_base(found.base)
+        return base_key(found.base)
     base, kind, own_id = (_parts(_plain(found.full_url)) if found.full_url.startswith("http") else None) or ("", "", "")
     stands_there = kind == found.resource.get("resourceType") and own_id == found.resource.get("id", own_id)
     return base if stands_there else ""
@@ -177,14 +178,7 @@ def _own_id(found: Found) -> str:
 def _parts(literal: str) -> tuple[str, str, str] | None:
     """Base ("" for a relative one), type and id of a RESTful reference."""
     found = _LITERAL.match(literal)
-    return (_same_base(found[1]) if found[1] else "", found[2], found[3]) if found else None
-
-
-@lru_cache(maxsize=256)
-def _same_base(url: str) -> str:
-    """One spelling of a base: neither http or https, nor small or capital letters in the host make it another one."""
-    host, slash, path = url.partition("://")[2].rstrip("/").partition("/")
-    return host.lower().removesuffix(":443").removesuffix(":80") + slash + path
+    return (base_key(found[1]) if found[1] else "", found[2], found[3]) if found else None
 
 
 @lru_cache(maxsize=4096)
