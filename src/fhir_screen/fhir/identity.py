@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,6 +19,8 @@ STUDY_IDENTIFIER: Final = f"{HOME}/study"
 SUBJECT_IDENTIFIER: Final = f"{HOME}/subject"
 RESULT_IDENTIFIER: Final = f"{HOME}/result"
 DEVICE_IDENTIFIER: Final = f"{HOME}/device"
+SITE_IDENTIFIER: Final = f"{HOME}/site"
+"""Names a site as the agent of a retraction: there is no Device of the night beside it."""
 VERSION_IDENTIFIER: Final = f"{HOME}/version"
 """Beside a versioned reference: HAPI strips `/_history/n` from references when it stores them."""
 
@@ -84,6 +86,11 @@ def provenance_identity(site: str, decision: Decision, recorded: str) -> Identit
     """One per change of a decision and never changed itself; the same change sent twice is the same resource."""
     key = _key(site, "pv", decision.trial.id, patient_id(decision.patient), decision.digest, recorded)
     return _identity("Provenance", "pv", VERSION_IDENTIFIER, key)
+
+
+def retraction_identity(site: str, recorded: str, targets: Iterable[str]) -> Identity:
+    """The Provenance of one retraction, which is never changed itself."""
+    return _identity("Provenance", "pv", VERSION_IDENTIFIER, _key(site, "retract", recorded, *targets))
 
 
 def patient_id(patient: str) -> str:

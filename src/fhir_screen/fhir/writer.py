@@ -233,7 +233,7 @@ def _study(trial: TrialIdentity, signature: Signature) -> dict[str, Any]:
             identity.identifier,
             *({"system": system, "value": value} for system, value in trial.identifiers),
         ],
-        "title": _clean(trial.title) or trial.id,
+        "title": clean(trial.title) or trial.id,
         "status": _study_status(trial),
         "relatedArtifact": [{"type": "documentation", "display": "criteria set", "url": _criteria_url(trial)}],
     }
@@ -267,7 +267,7 @@ def _device(signature: Signature) -> dict[str, Any]:
         "status": "active",
         "deviceName": [{"name": "fhir-screen", "type": "model-name"}],
         "type": {"text": "Trial pre-screening software"},
-        "version": [{"value": _clean(signature.tool)}],
+        "version": [{"value": clean(signature.tool)}],
     }
 
 
@@ -314,13 +314,13 @@ def _observation(decision: Decision, signature: Signature) -> dict[str, Any]:
 
 def component(trial: TrialIdentity, criterion: CriterionResult) -> dict[str, Any]:
     """One criterion of the Observation: its truth or why there is none, its effect, and why in words."""
-    because = _clean(criterion.answer.because)
+    because = clean(criterion.answer.because)
     code = {
         "coding": [
             _coding(f"{HOME}/criterion/{trial.id}", criterion.id),
             _coding(NCIT, _CRITERION_CODE[criterion.role]),
         ],
-        "text": _clean(criterion.text) or criterion.id,
+        "text": clean(criterion.text) or criterion.id,
     }
     interpretation = {"coding": [_coding(f"{HOME}/effect", criterion.effect)]}
     truth = criterion.answer.truth
@@ -348,25 +348,30 @@ def _derived_from(decision: Decision, signature: Signature) -> list[dict[str, An
 
 def _provenance(decision: Decision, targets: Sequence[str], activity: str, signature: Signature) -> dict[str, Any]:
     identity = provenance_identity(signature.site, decision, signature.recorded)
-    content = _resource(identity) | {
+    who = {"reference": signature.device.reference}
+    content = provenance(identity, targets, signature.recorded, activity, who)
+    sources = [{"role": "source", "what": _source(source, signature)} for source in _sources(decision)]
+    return content | {"policy": [_criteria_url(decision.trial)]} | _where_any("entity", sources)
+
+
+def provenance(identity: Identity, targets: Sequence[str], recorded: str, activity: str, who: Json) -> dict[str, Any]:
+    """What every Provenance of ours says: what was done to which resources, when, and by whom."""
+    return _resource(identity) | {
         "target": [{"reference": target} for target in targets],
-        "recorded": signature.recorded,
-        "policy": [_criteria_url(decision.trial)],
+        "recorded": recorded,
         "activity": {"coding": [_coding(f"{_TERMINOLOGY}/v3-DataOperation", activity)]},
         "agent": [
             {
                 "type": {"coding": [_coding(f"{_TERMINOLOGY}/provenance-participant-type", "assembler")]},
-                "who": {"reference": signature.device.reference},
+                "who": who,
             }
         ],
     }
-    sources = [{"role": "source", "what": _source(source, signature)} for source in _sources(decision)]
-    return content | _where_any("entity", sources)
 
 
 def _source(source: str, signature: Signature) -> dict[str, Any]:
     """A reference to one version of a resource; the identifier keeps the version where a server strips it."""
-    named = {"identifier": {"system": VERSION_IDENTIFIER, "value": _clean(source)}}
+    named = {"identifier": {"system": VERSION_IDENTIFIER, "value": clean(source)}}
     literal = signature.links is EvidenceLinks.LITERAL and is_literal(source)
     return {"reference": source} | named if literal else named
 
@@ -403,7 +408,7 @@ def _where_any(name: str, value: object) -> dict[str, Any]:
     return {name: value} if value else {}
 
 
-def _clean(text: str) -> str:
+def clean(text: str) -> str:
     """Without the control characters that FHIR strings must not have; words come from trial files and records."""
     return "".join(map(_allowed, text)).strip()
 
