@@ -87,11 +87,22 @@ def test_init_overwrites_nothing_unless_it_is_told_to_and_never_the_token(tmp_pa
 
 
 @pytest.mark.parametrize(
-    "options", [("--site-id", "a b"), ("--site-id", ""), ("--time-zone", "Mars/Base"), ("--time-zone", "")]
+    "options",
+    [
+        *(("--site-id", one) for one in ("a b", "", "_north", ".north", "-north", "nörd", "north\n")),
+        *(("--time-zone", one) for one in ("Mars/Base", "")),
+    ],
 )
 def test_init_refuses_what_cannot_be_meant(tmp_path: Path, options: tuple[str, str]) -> None:
     assert fhir_screen("init", tmp_path / "new", *options).code == 2
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("site", ["north", "n", "9", "North-2.a_b", "no", "1.0", "null"])
+def test_check_takes_every_site_id_that_init_takes(tmp_path: Path, site: str) -> None:
+    assert fhir_screen("init", tmp_path, "--site-id", site).code == 0
+    ended = fhir_screen("check", "--site", tmp_path / "site.yaml")
+    assert (ended.code, ended.err) == (0, "")
 
 
 def test_the_timer_and_the_cron_line_call_a_program_that_is_there(tmp_path: Path) -> None:
