@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -22,6 +20,7 @@ from fhir_screen.fhir.server import Conflict, FhirServer, SearchFailed, UnknownO
 from fhir_screen.fhir.standing import DuplicateIdentity, Ground, held, read_missing, survey, tail
 from fhir_screen.fhir.valuesets import NotWritable
 from fhir_screen.fhir.writer import Entry, Part, Signature, entries, portable, shared_identities, transaction
+from fhir_screen.whole_file import write_whole
 
 ATTEMPTS: Final = 3
 """How often a patient is read and decided again before the conflict is left to people."""
@@ -324,24 +323,13 @@ def _foreign(path: Path) -> UsageError:
 
 
 def _replace(path: Path, bundle: Json) -> None:
-    """Writes the whole file or nothing, for the owner only (mkstemp makes 0600)."""
     data = (json.dumps(bundle, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=".fhir-screen-", suffix=".tmp", dir=path.parent)
+        write_whole(path, [data])
     except OSError as error:
         raise UsageError(
             f"no file can be written here ({error.strerror})",
             where=str(path.parent),
             remedy="another --write-to folder",
         ) from error
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
