@@ -32,7 +32,6 @@ class Change:
     action: Action
     verdict: str
     verdict_before: str | None = None
-    status_before: str | None = None
     kept: tuple[str, ...] = ()
     """Why something was left to people; empty where nothing was."""
     blocked_by: str | None = None
@@ -80,7 +79,6 @@ def change(part: Part) -> Change:
         action=part.action,
         verdict=str(part.decision.verdict),
         verdict_before=part.held.verdict,
-        status_before=part.held.standing.subject_status,
         kept=part.held.kept,
         blocked_by=part.decision.blocked_by,
         because=tuple(_because(part.decision, part.held.result)) if part.action.writes else (),

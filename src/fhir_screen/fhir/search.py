@@ -44,7 +44,6 @@ class Offer:
 
     interactions: frozenset[str] = frozenset()
     parameters: frozenset[str] = frozenset()
-    versioning: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +69,6 @@ class Capabilities:
                 str(entry["type"]): Offer(
                     _codes(entry.get("interaction"), "code"),
                     _codes(entry.get("searchParam"), "name"),
-                    str(entry.get("versioning") or ""),
                 )
                 for entry in rest.get("resource") or ()
                 if isinstance(entry, Mapping) and entry.get("type")
@@ -80,11 +78,6 @@ class Capabilities:
     @property
     def transaction(self) -> bool:
         return "transaction" in self.system
-
-    @property
-    def batch(self) -> bool:
-        """Whether a batch is listed; HAPI 8.8 does not list it, and takes it."""
-        return "batch" in self.system
 
     def searches(self, kind: str) -> bool:
         """Whether resources of this type can be searched; a server that lists no type at all is taken at its best."""

@@ -67,16 +67,16 @@ _ABSENT_BECAUSE: Final = {
 """Codes of data-absent-reason; every other reason is `unknown`: looked for, and not known."""
 
 _REGISTRY_STATUS: Final = {
+    "not-yet-recruiting": "approved",
     "recruiting": "active",
     "enrolling-by-invitation": "active",
-    "available": "active",
-    "not-yet-recruiting": "approved",
     "active-not-recruiting": "closed-to-accrual",
     "suspended": "temporarily-closed-to-accrual",
     "terminated": "administratively-completed",
-    "unknown": "administratively-completed",
+    "completed": "completed",
+    "withdrawn": "withdrawn",
 }
-"""ClinicalTrials.gov's words for a trial's state as codes of research-study-status, which are taken as they are."""
+"""ClinicalTrials.gov's words for a study's state as codes of research-study-status; these are taken as they are."""
 
 _ORDER: Final = ("Device", "ResearchStudy", "ResearchSubject", "Observation", "Provenance")
 _NAMED_AT_MOST: Final = 5
