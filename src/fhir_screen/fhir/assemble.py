@@ -16,6 +16,7 @@ import orjson
 from fhir_screen.core.dates import Span
 from fhir_screen.core.gaps import Gap
 from fhir_screen.fhir.address import base_key
+from fhir_screen.fhir.datatypes import objects
 from fhir_screen.fhir.raw import Damage, Deletion, Found, Haul, Json, RawPatient
 
 SUBJECT_ELEMENTS: Final = ("subject", "patient", "individual")
@@ -115,7 +116,7 @@ class _Index:
         """The resource that is meant, contained ones too; None where it is not here, or two contradict each other."""
         origin = self._origins.get(id(from_resource))
         if reference.startswith("#"):
-            return _contained(origin.resource if origin else from_resource, reference[1:])
+            return contained(origin.resource if origin else from_resource, reference[1:])
         key = self.key_of(reference, origin)
         founds = self.newest.get(key, []) if key else []
         return founds[0].resource if len(founds) == 1 else None
@@ -141,7 +142,7 @@ class _Index:
 
     def _note_origin(self, found: Found) -> None:
         self._origins[id(found.resource)] = found
-        for part in _list(found.resource, "contained"):
+        for part in objects(found.resource.get("contained")):
             self._origins[id(part)] = found
 
     def _deletions(self, deletions: Iterable[Deletion]) -> dict[Key, list[Deletion]]:
@@ -188,10 +189,11 @@ def _plain(url: str) -> str:
     return bare.lower() if bare[:4].lower() == "urn:" else bare
 
 
-def _contained(resource: Json, own_id: str) -> Json | None:
+def contained(resource: Json, own_id: str) -> Json | None:
+    """The resource inside that "#id" means, the whole one for "#" alone; None where there is none, or two."""
     if not own_id:
         return resource
-    parts = [part for part in _list(resource, "contained") if part.get("id") in (own_id, f"#{own_id}")]
+    parts = [part for part in objects(resource.get("contained")) if part.get("id") in (own_id, f"#{own_id}")]
     return parts[0] if len(parts) == 1 else None
 
 
@@ -339,10 +341,10 @@ class _People:
     def _read(self) -> None:
         patients = [(key, found) for key, founds in self._records.items() for found in founds]
         for key, found in patients:
-            for identifier in _list(found.resource, "identifier"):
+            for identifier in objects(found.resource.get("identifier")):
                 if token := _token(identifier):
                     self._carriers[token].add(key)
-        links = [(key, found, link) for key, found in patients for link in _list(found.resource, "link")]
+        links = [(key, found, link) for key, found in patients for link in objects(found.resource.get("link"))]
         for key, found, link in links:
             other = link.get("other")
             target = self._other(key, other, found) if isinstance(other, Mapping) else None
@@ -531,8 +533,3 @@ def _named(references: Iterable[str]) -> str:
     names = sorted(references)
     more = f" and {len(names) - NAMED_AT_MOST} more" if len(names) > NAMED_AT_MOST else ""
     return ", ".join(names[:NAMED_AT_MOST]) + more
-
-
-def _list(parent: Json, element: str) -> list[Json]:
-    children = parent.get(element)
-    return [one for one in children if isinstance(one, Mapping)] if isinstance(children, list) else []

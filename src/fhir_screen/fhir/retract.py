@@ -25,7 +25,7 @@ from fhir_screen.fhir.identity import (
     subject_identity,
 )
 from fhir_screen.fhir.raw import Json
-from fhir_screen.fhir.search import PATIENTS_PER_SEARCH
+from fhir_screen.fhir.search import PATIENTS_PER_SEARCH, chunks
 from fhir_screen.fhir.server import FhirServer, WriteFailed
 from fhir_screen.fhir.standing import DuplicateIdentity, Ground, held, survey, tail, version
 from fhir_screen.fhir.valuesets import NotWritable
@@ -67,8 +67,7 @@ def retractions(server: FhirServer, which: Which, site: str, reason: str) -> Ite
     """What would be taken back, by patient; changes nothing. Raises SearchFailed where an answer is not whole."""
     named = sorted(_named(server, which, site), key=lambda one: (one.patient, one.trial.id))
     known = Ground()
-    for start in range(0, len(named), PATIENTS_PER_SEARCH):
-        chunk = named[start : start + PATIENTS_PER_SEARCH]
+    for chunk in chunks(named, PATIENTS_PER_SEARCH):
         ground = survey(server, chunk, site, ClosedStudies.OBSERVATION_ONLY, known)
         for name in chunk:
             yield _foreseen(_retraction(name, site, ground, reason, server.base))

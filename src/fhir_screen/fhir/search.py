@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeVar
 
 from fhir_screen.fhir.raw import Json
+
+One = TypeVar("One")
 
 Params = list[tuple[str, str]]
 """Search parameters in the order in which they are sent; a comma inside a value means OR (FHIR R4, 3.1.1.5.8)."""
@@ -136,7 +138,7 @@ def by_link(ids: Sequence[str]) -> Params:
     return [("link", ",".join(f"Patient/{escaped(one)}" for one in ids))]
 
 
-def chunks(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+def chunks(items: Sequence[One], size: int) -> Iterator[Sequence[One]]:
     return (items[start : start + size] for start in range(0, len(items), size))
 
 

@@ -15,7 +15,7 @@ from fhir_screen.errors import FhirScreenError, UsageError
 from fhir_screen.fhir.changes import Change, change
 from fhir_screen.fhir.identity import is_managed, patient_id
 from fhir_screen.fhir.raw import Json
-from fhir_screen.fhir.search import PATIENTS_PER_SEARCH
+from fhir_screen.fhir.search import PATIENTS_PER_SEARCH, chunks
 from fhir_screen.fhir.server import Conflict, FhirServer, SearchFailed, UnknownOutcome, WriteFailed
 from fhir_screen.fhir.standing import DuplicateIdentity, Ground, held, read_missing, survey, tail
 from fhir_screen.fhir.valuesets import NotWritable
@@ -125,9 +125,7 @@ class ServerSink:
 
     def _surveyed(self, decisions: Sequence[Decision]) -> Iterator[tuple[tuple[Decision, ...], Ground | Recorded]]:
         """Each patient with what stands for him, read for many at once; or with the trouble that stood in the way."""
-        patients = _by_patient(decisions)
-        for start in range(0, len(patients), PATIENTS_PER_SEARCH):
-            chunk = patients[start : start + PATIENTS_PER_SEARCH]
+        for chunk in chunks(_by_patient(decisions), PATIENTS_PER_SEARCH):
             try:
                 ground = self._survey([decision for patient in chunk for decision in patient])
             except SearchFailed as error:
