@@ -386,7 +386,9 @@ class _Expired(Exception):
 def _reference_parts(reference: str) -> tuple[str, str]:
     parts = _REFERENCE.match(reference)
     if parts is None:
-        raise UsageError("this is no reference of the form Type/id", where=repr(reference[:80]))
+        raise UsageError(
+            "this is no reference of the form Type/id", where=repr(reference[:80]), remedy="as in Group/melanoma"
+        )
     return parts[1], parts[2]
 
 

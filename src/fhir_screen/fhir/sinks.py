@@ -233,7 +233,10 @@ class FolderSink:
 
     def _path(self, own_id: str) -> Path:
         if not _FILE_ID.match(own_id):
-            raise NotWritable("the id of a patient is no FHIR id, and no file is named after it")
+            raise NotWritable(
+                "the id of a patient is no FHIR id, and no file is named after it",
+                remedy="give him one of 1 to 64 letters, digits, - and . in the source",
+            )
         return self._folder / f"{own_id}.json"
 
 

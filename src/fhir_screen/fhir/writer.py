@@ -273,7 +273,11 @@ def _device(signature: Signature) -> dict[str, Any]:
 
 def _subject(decision: Decision, status: str, signature: Signature) -> dict[str, Any]:
     if status not in MACHINE_STATUSES:
-        raise NotWritable(f"'{status}' is a status that only people give (rule R16)")
+        raise NotWritable(
+            f"'{status}' is a status that only people give",
+            where=f"trial {decision.trial.id}",
+            remedy="this is a defect of fhir-screen: report it, with this line",
+        )
     identity = subject_identity(signature.site, decision)
     return _resource(identity) | {
         "extension": [_extension(STATUS_WRITTEN_EXTENSION, status)],
@@ -447,7 +451,10 @@ def _bundle(content: list[dict[str, Any]]) -> dict[str, Any]:
         model = _bundle_model().model_validate({"resourceType": "Bundle", "type": "transaction", "entry": content})
     except ValidationError as error:
         places = sorted({".".join(str(step) for step in one["loc"]) for one in error.errors(include_input=False)})
-        raise NotWritable(f"the transaction would not be valid R4: {', '.join(places)}") from None
+        raise NotWritable(
+            f"the transaction would not be valid R4: {', '.join(places)}",
+            remedy="look at the texts of this trial; where they are well, report this line, which holds no patient data",
+        ) from None
     made: dict[str, Any] = model.model_dump(mode="json")
     check(made)
     return made
