@@ -457,3 +457,11 @@ def test_check_says_what_the_site_file_brought(tiny: Path, tmp_path: Path) -> No
     assert "site 'north': 1 code and 0 spellings of units of its own" in fhir_screen(
         "check", "--mappings", tiny, "--site", site
     ).out
+
+
+def test_a_forgotten_name_is_told_as_the_manual_shows_it(tmp_path: Path) -> None:
+    lines = ["# as `codes` wrote it"] * 4 + ["codes:", "  - {system: http://his.example/lab, code: HB, concept: NAME-IT}"]
+    (tmp_path / "overlay.yaml").write_text("\n".join(lines), encoding="utf-8")
+    ended = fhir_screen("check", "--site", "overlay.yaml", cwd=tmp_path)
+    shown = f"$ fhir-screen check --site overlay.yaml\n{ended.err}```"
+    assert (ended.code, shown in (ROOT / "docs" / "site-mapping.md").read_text("utf-8")) == (2, True)
