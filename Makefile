@@ -1,9 +1,10 @@
 # Two commands do everything on a fresh machine with Python 3.11: `make demo` and `make test`.
 PYTHON ?= python3.11
 BIN := .venv/bin
+GENERATORS := clinical_table module_table case_table suites readme_output site_mapping_output
 DAY := 2025-11-15
 
-.PHONY: demo test check lint unit server wheel hapi night clean
+.PHONY: demo test check lint unit server wheel generate hapi night clean
 
 demo: .venv/ready            ## the sample patients: the list of a morning, and the Bundles that would be written
 	$(BIN)/fhir-screen demo
@@ -27,6 +28,9 @@ server: .venv/ready
 
 wheel: .venv/ready
 	$(BIN)/python tests/wheel.py
+
+generate: .venv/ready        ## all tables and outputs in README.md and docs/ that the programme itself knows
+	for one in $(GENERATORS); do $(BIN)/python tests/$$one.py || exit 1; done
 
 hapi: .venv/ready            ## a real HAPI FHIR server on loopback, with the sample patients loaded
 	$(BIN)/python tests/hapi/server.py --load sample_bundles

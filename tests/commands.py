@@ -6,7 +6,7 @@ import io
 import json
 import signal
 import sys
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import chdir, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,13 +26,21 @@ class Ended:
     def document(self) -> dict[str, Any]:
         return json.loads(self.out)
 
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.out.splitlines()]
 
-def fhir_screen(*words: str | Path) -> Ended:
+    @property
+    def answers(self) -> list[tuple[str, str]]:
+        return [(line["patient"], line["verdict"]) for line in self.lines]
+
+
+def fhir_screen(*words: str | Path, cwd: Path = Path()) -> Ended:
     out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2))
     arguments, terminate = sys.argv, signal.getsignal(signal.SIGTERM)
     sys.argv = ["fhir-screen", *map(str, words)]
     try:
-        with redirect_stdout(out), redirect_stderr(err):
+        with redirect_stdout(out), redirect_stderr(err), chdir(cwd):
             command_line.main()
     except SystemExit as ended:
         code = int(ended.code or 0)

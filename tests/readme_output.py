@@ -6,7 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -39,19 +39,27 @@ def excerpt(lines: Sequence[str]) -> Iterator[str]:
         left_out = not keep
 
 
-def written(page: str) -> str:
+def with_outputs(page: str, blocks: re.Pattern[str], shown: Callable[[str], Iterable[str]]) -> str:
+    """The page with what each command of these blocks says today, as far as it is ``shown``."""
+
     def block(match: re.Match[str]) -> str:
-        lines = output(match["command"].strip())
-        chosen = excerpt(lines) if match["command"].startswith("fhir-screen demo") else lines
-        return "\n".join(["```console", f"$ {match['command']}", *chosen]).rstrip() + "\n```"
+        return "\n".join(["```console", f"$ {match['command']}", *shown(match["command"].strip())]).rstrip() + "\n```"
 
-    return _BLOCK.sub(block, page)
+    return blocks.sub(block, page)
 
 
-def main() -> None:
-    PAGE.write_text(written(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
-    sys.stderr.write(f"{PAGE} is written\n")
+def rewrite(path: Path, written: Callable[[str], str]) -> None:
+    path.write_text(written(path.read_text(encoding="utf-8")), encoding="utf-8")
+    sys.stderr.write(f"{path} is written\n")
+
+
+def written(page: str) -> str:
+    def shown(command: str) -> Iterable[str]:
+        lines = output(command)
+        return excerpt(lines) if command.startswith("fhir-screen demo") else lines
+
+    return with_outputs(page, _BLOCK, shown)
 
 
 if __name__ == "__main__":
-    main()
+    rewrite(PAGE, written)

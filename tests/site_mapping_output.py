@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from readme_output import output
+from readme_output import output, rewrite, with_outputs
 
 PAGE = Path(__file__).parents[1] / "docs" / "site-mapping.md"
 FIRST = 14
@@ -27,17 +26,8 @@ def excerpt(lines: list[str]) -> Iterator[str]:
 
 
 def written(page: str) -> str:
-    def block(match: re.Match[str]) -> str:
-        lines = [line for line in output(match["command"].strip()) if line]
-        return "\n".join(["```console", f"$ {match['command']}", *excerpt(lines)]).rstrip() + "\n```"
-
-    return _BLOCK.sub(block, page)
-
-
-def main() -> None:
-    PAGE.write_text(written(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
-    sys.stderr.write(f"{PAGE} is written\n")
+    return with_outputs(page, _BLOCK, lambda command: excerpt([line for line in output(command) if line]))
 
 
 if __name__ == "__main__":
-    main()
+    rewrite(PAGE, written)

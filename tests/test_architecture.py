@@ -129,6 +129,19 @@ def test_nothing_is_swallowed_but_in_the_two_places_that_count_it() -> None:
     assert blind == {"cli/main.py", "nightly.py"}
 
 
+ENDING = {"UsageError", "NoInputError", "PreflightError", "SafetyStop", "TemporaryError", "NotWritable", "DuplicateIdentity"}
+
+
+@pytest.mark.parametrize("path", sorted(path for path in MODULES if not path.startswith(("mapping/", "core/"))))
+def test_an_error_says_what_to_do_about_it(path: str) -> None:
+    """Mistakes in a mapping often are their own remedy, and are left to the eye."""
+    made = [
+        node for node in ast.walk(MODULES[path])
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ENDING
+    ]  # fmt: skip
+    assert [one.lineno for one in made if "remedy" not in {keyword.arg for keyword in one.keywords}] == []
+
+
 @pytest.mark.parametrize("path", sorted(MODULES))
 def test_a_module_opens_with_one_sentence(path: str) -> None:
     said = ast.get_docstring(MODULES[path])

@@ -12,8 +12,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -22,8 +21,8 @@ import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Response
 
+from commands import Ended, fhir_screen
 from fake_fhir import FakeFhir, outcome
-from fhir_screen import cli as command_line
 from fhir_screen.cli.main import COMMANDS
 from tiny import DAY, chart, mappings, write
 
@@ -31,43 +30,19 @@ CANARY = "Zebulon-Canary"
 UNDER_FHIR = re.compile("/fhir.*")
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """How one command ended."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def lines(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.out.splitlines()]
-
-    @property
-    def answers(self) -> list[tuple[str, str]]:
-        return [(line["patient"], line["verdict"]) for line in self.lines]
-
-
 Run = Callable[..., Ended]
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Iterator[Run]:
-    """Runs a command in this process, and takes what it left on its streams."""
-    terminate = signal.getsignal(signal.SIGTERM)
+def run() -> Run:
+    """Runs a command in this process; whatever happens, nobody sees a traceback."""
 
-    def fhir_screen(*words: str | Path) -> Ended:
-        capfd.readouterr()
-        monkeypatch.setattr(sys, "argv", ["fhir-screen", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            command_line.main()
-        out, err = capfd.readouterr()
-        assert "Traceback" not in err
-        assert isinstance(ended.value.code, int)
-        return Ended(ended.value.code, out, err)
+    def quietly(*words: str | Path) -> Ended:
+        ended = fhir_screen(*words)
+        assert "Traceback" not in ended.err
+        return ended
 
-    yield fhir_screen
-    signal.signal(signal.SIGTERM, terminate)
+    return quietly
 
 
 @pytest.fixture(scope="session")

@@ -283,7 +283,7 @@ def test_a_plan_tells_what_a_run_does_and_writes_nothing(fhir: VersionedFhir, se
     assert planned == told(ServerSink(server, SECOND_NIGHT), *tonight)
     (change,) = planned[0].changes
     assert (change.verdict_before, change.verdict) == ("needs-review", "likely-eligible")
-    assert (change.status_before, change.action.subject_status) == ("potential-candidate", "candidate")
+    assert change.action.subject_status == "candidate"
     assert (change.action.observation, change.action.subject) == (ObservationAction.UPDATE, SubjectAction.UPDATE)
 
 

@@ -6,11 +6,7 @@ import csv
 import io
 import json
 import re
-import signal
-import sys
 import urllib.request
-from contextlib import chdir, redirect_stderr, redirect_stdout
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +15,8 @@ from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
 import site_mapping_output
+from commands import fhir_screen
 from fake_fhir import FakeFhir, fhir_json
-from fhir_screen import cli as command_line
 from fhir_screen.mapping.yamlfile import read_yaml
 from tiny import DAY, LOINC, SNOMED, Resource, chart, mappings, write
 
@@ -28,31 +24,6 @@ ROOT = Path(__file__).parents[1]
 SAMPLES = ROOT / "sample_bundles"
 LOCAL = "http://his.example/lab"
 MARKS = [line for line in (SAMPLES / "canaries.txt").read_text("utf-8").splitlines() if line]
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """How one command ended."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-def fhir_screen(*words: str | Path, cwd: Path = ROOT) -> Ended:
-    """Runs a command in this process, with streams of its own."""
-    out, err = io.TextIOWrapper(io.BytesIO(), "utf-8"), io.TextIOWrapper(io.BytesIO(), "utf-8")
-    argv, terminate = sys.argv, signal.getsignal(signal.SIGTERM)
-    sys.argv = ["fhir-screen", *map(str, words)]
-    try:
-        with redirect_stdout(out), redirect_stderr(err), chdir(cwd), pytest.raises(SystemExit) as ended:
-            command_line.main()
-    finally:
-        sys.argv = argv
-        signal.signal(signal.SIGTERM, terminate)
-    for stream in (out, err):
-        stream.seek(0)
-    return Ended(int(ended.value.code or 0), out.read(), err.read())
 
 
 @pytest.fixture(scope="session")
@@ -94,7 +65,7 @@ def answers(source: Path, tiny: Path, *more: str | Path) -> dict[str, tuple[str,
     """What the hemoglobin atom says of each patient."""
     done = fhir_screen("screen", source, "--mappings", tiny, "--as-of", DAY, *more)
     found = {}
-    for line in done.stdout.splitlines():
+    for line in done.out.splitlines():
         row = json.loads(line)
         atom = next(a for c in row["criteria"] for a in c["atoms"] if a["id"] == "T-I02")
         found[row["patient"].removeprefix("Patient/")] = (atom["truth"], atom["reason"])
@@ -103,8 +74,8 @@ def answers(source: Path, tiny: Path, *more: str | Path) -> dict[str, tuple[str,
 
 def test_codes_lists_what_is_unknown_and_whom_it_may_concern(source: Path, tiny: Path) -> None:
     done = fhir_screen("codes", source, "--mappings", tiny, "--json")
-    found = json.loads(done.stdout)
-    assert done.returncode == 0
+    found = json.loads(done.out)
+    assert done.code == 0
     assert [(one["code"], one["count"], one["patients"], one["atoms"]) for one in found["codes"]] == [
         ("HB", 2, 2, ["T-I02"]),
         ("ZZ", 1, 1, []),
@@ -117,7 +88,7 @@ def test_an_overlay_that_is_pasted_and_corrected_is_used_by_the_next_run(
     source: Path, tiny: Path, tmp_path: Path
 ) -> None:
     overlay = tmp_path / "overlay.yaml"
-    overlay.write_text(fhir_screen("codes", source, "--mappings", tiny).stdout, "utf-8")
+    overlay.write_text(fhir_screen("codes", source, "--mappings", tiny).out, "utf-8")
     before = answers(source, tiny, "--site", overlay)
     assert [before[p] for p in ("p1", "p2", "p3")] == [("unknown", "no-data"), ("unknown", "no-data"), ("true", None)]
     text = overlay.read_text("utf-8")
@@ -126,18 +97,18 @@ def test_an_overlay_that_is_pasted_and_corrected_is_used_by_the_next_run(
     overlay.write_text(text, "utf-8")
     after = answers(source, tiny, "--site", overlay)
     assert [after[p] for p in ("p1", "p2", "p3")] == [("true", None), ("false", None), ("true", None)]
-    again = json.loads(fhir_screen("codes", source, "--mappings", tiny, "--site", overlay, "--json").stdout)
+    again = json.loads(fhir_screen("codes", source, "--mappings", tiny, "--site", overlay, "--json").out)
     assert [one["code"] for one in again["codes"]] == ["ZZ"]
     assert again["units"] == []
 
 
 def test_a_line_that_nobody_corrected_is_told_with_its_place(source: Path, tiny: Path, tmp_path: Path) -> None:
     overlay = tmp_path / "overlay.yaml"
-    text = fhir_screen("codes", source, "--mappings", tiny).stdout
+    text = fhir_screen("codes", source, "--mappings", tiny).out
     overlay.write_text(re.sub(r"#(- \{.*\"HB\")", r"\1", text), "utf-8")
     done = fhir_screen("check", "--mappings", tiny, "--site", overlay)
-    assert done.returncode == 2
-    assert re.search(r"overlay\.yaml:\d+, codes\[0\]\.concept: unknown concept 'NAME-IT'", done.stderr)
+    assert done.code == 2
+    assert re.search(r"overlay\.yaml:\d+, codes\[0\]\.concept: unknown concept 'NAME-IT'", done.err)
 
 
 def test_words_of_one_patient_alone_are_counted_and_never_shown(tiny: Path, tmp_path: Path) -> None:
@@ -148,9 +119,9 @@ def test_words_of_one_patient_alone_are_counted_and_never_shown(tiny: Path, tmp_
     write(tmp_path / "s" / "all.json", rows)
     for form in ([], ["--json"]):
         done = fhir_screen("codes", tmp_path / "s", "--mappings", tiny, *form)
-        assert "Zebulon" not in done.stdout + done.stderr
-        assert "blood count" in done.stdout
-    found = json.loads(done.stdout)["codes"]
+        assert "Zebulon" not in done.out + done.err
+        assert "blood count" in done.out
+    found = json.loads(done.out)["codes"]
     assert {(one["code"], one["display"], one["count"]) for one in found} == {
         ("", "", 1), ("", "blood count", 2), ("X", "", 1),
     }  # fmt: skip
@@ -159,7 +130,7 @@ def test_words_of_one_patient_alone_are_counted_and_never_shown(tiny: Path, tmp_
 def test_a_code_of_a_known_system_is_listed_apart_even_where_its_name_is_looked_for(tiny: Path, tmp_path: Path) -> None:
     other = {"coding": [{"system": LOINC, "code": "4548-4", "display": "Hemoglobin A1c"}]}
     write(tmp_path / "s" / "all.json", [*chart("p1"), hemoglobin("h1", "p1", other, unit="%%")])
-    found = json.loads(fhir_screen("codes", tmp_path / "s", "--mappings", tiny, "--json").stdout)
+    found = json.loads(fhir_screen("codes", tmp_path / "s", "--mappings", tiny, "--json").out)
     assert [(one["code"], one["known_system"]) for one in found["codes"]] == [("4548-4", True)]
     assert found["units"] == []
 
@@ -172,7 +143,7 @@ def test_codes_of_a_server_looks_at_everybody(source: Path, tiny: Path, httpserv
             one["code"]["coding"][0]["system"] = "http://his.example/diagnosis"
     httpserver.expect_request(re.compile("/fhir.*")).respond_with_handler(FakeFhir(resources))
     done = fhir_screen("codes", httpserver.url_for("/fhir"), "--mappings", tiny, "--json")
-    found = json.loads(done.stdout)
+    found = json.loads(done.out)
     assert found["patients"] == 3
     assert {one["code"] for one in found["codes"]} == {"HB", "ZZ", "C43.5"}
 
@@ -185,7 +156,7 @@ def test_coverage_counts_data_fresh_data_and_usable_data(tiny: Path, tmp_path: P
     rows = [one for one in rows if one["id"] != "p1-hb"]
     write(tmp_path / "s" / "all.json", rows)
     done = fhir_screen("coverage", tmp_path / "s", "--mappings", tiny, "--as-of", DAY, "--json")
-    trial = json.loads(done.stdout)["trials"][0]
+    trial = json.loads(done.out)["trials"][0]
     criteria = {one["id"]: one for one in trial["criteria"]}
     hb = criteria["T-I02"]["atoms"][0]
     assert trial["patients"] == 3
@@ -206,7 +177,7 @@ def test_a_patient_whom_two_criteria_keep_out_is_kept_out_by_none_alone(tiny: Pa
     }
     write(tmp_path / "s" / "all.json", [*chart("p1", "8.0"), transplant])
     done = fhir_screen("coverage", tmp_path / "s", "--mappings", tiny, "--as-of", DAY, "--json")
-    criteria = json.loads(done.stdout)["trials"][0]["criteria"]
+    criteria = json.loads(done.out)["trials"][0]["criteria"]
     assert {c["id"]: (c["blocks"], c["blocks_alone"]) for c in criteria if c["blocks"]} == {
         "T-I02": (1, 0),
         "T-E01": (1, 0),
@@ -217,7 +188,7 @@ def test_the_coverage_page_is_self_contained(tmp_path: Path) -> None:
     page = tmp_path / "coverage.html"
     done = fhir_screen("coverage", SAMPLES, "--as-of", "2025-11-15", "--html", page)
     text = page.read_text("utf-8")
-    assert done.returncode == 0
+    assert done.code == 0
     assert "<svg" in text
     assert "TIL-I07a" in text
     assert not re.search(r"<script|https?://|<link|url\(", text)
@@ -228,7 +199,7 @@ def test_the_coverage_page_is_self_contained(tmp_path: Path) -> None:
 )
 def test_no_patient_stands_in_any_of_these_outputs(words: tuple[str, ...], tmp_path: Path) -> None:
     done = fhir_screen(words[0], SAMPLES, *words[1:], cwd=tmp_path)
-    left = done.stdout + done.stderr + "".join(file.read_text("utf-8") for file in tmp_path.iterdir())
+    left = done.out + done.err + "".join(file.read_text("utf-8") for file in tmp_path.iterdir())
     assert [mark for mark in MARKS if mark in left] == []
     assert not re.search(r"\bsample-\d", left)
 
@@ -255,8 +226,8 @@ CONCEPT_MAP = {
 def test_an_imported_concept_map_is_used_by_the_next_run(source: Path, tiny: Path, tmp_path: Path) -> None:
     write_map(tmp_path / "map.json", CONCEPT_MAP)
     done = fhir_screen("import-codes", tmp_path / "map.json", "--mappings", tiny, "-o", tmp_path / "lab.yaml")
-    assert done.returncode == 0
-    assert "1 codes hold, 1 are for a person, 1 have a target that no concept holds, 1 have none" in done.stderr
+    assert done.code == 0
+    assert "1 codes hold, 1 are for a person, 1 have a target that no concept holds, 1 have none" in done.err
     site = tmp_path / "site.yaml"
     site.write_text("site: here\ninclude: [lab.yaml]\n", "utf-8")
     assert read_yaml(tmp_path / "lab.yaml").content["codes"] == [
@@ -276,9 +247,9 @@ def test_an_imported_concept_map_is_used_by_the_next_run(source: Path, tiny: Pat
 def test_what_is_no_concept_map_is_told(content: Any, said: str, tiny: Path, tmp_path: Path) -> None:
     write_map(tmp_path / "map.json", content)
     done = fhir_screen("import-codes", tmp_path / "map.json", "--mappings", tiny)
-    assert done.returncode == 2
-    assert said in done.stderr
-    assert done.stdout == ""
+    assert done.code == 2
+    assert said in done.err
+    assert done.out == ""
 
 
 def write_map(path: Path, content: Any) -> None:
@@ -331,7 +302,7 @@ def snomed_chart(code: str, display: str) -> list[Resource]:
 
 def other_malignancy(folder: Path, *more: str | Path) -> dict[str, Any]:
     words = ("screen", folder, "--trial", "NCT07028008", "--as-of", DAY, *more)
-    row = json.loads(fhir_screen(*words).stdout.splitlines()[0])
+    row = json.loads(fhir_screen(*words).out.splitlines()[0])
     return next(a for c in row["criteria"] for a in c["atoms"] if a["id"] == "TIL-E02a")
 
 
@@ -339,8 +310,8 @@ def other_malignancy(folder: Path, *more: str | Path) -> dict[str, Any]:
 def test_descendants_from_a_real_server_decide_instead_of_words(hapi: str, tmp_path: Path) -> None:
     put(hapi, code_system())
     done = fhir_screen("expand", hapi, "-o", tmp_path / "descendants.yaml")
-    assert done.returncode == 1, done.stderr
-    assert "not expanded: http://snomed.info/sct|" in done.stderr
+    assert done.code == 1, done.err
+    assert "not expanded: http://snomed.info/sct|" in done.err
     site = tmp_path / "site.yaml"
     site.write_text("site: here\ninclude: [descendants.yaml]\n", "utf-8")
     saved = (tmp_path / "descendants.yaml").read_text("utf-8")
@@ -382,14 +353,14 @@ BELOW = [f"9000{number}" for number in range(5)]
 
 def test_a_server_that_pages_is_asked_for_every_page(tmp_path: Path, httpserver: HTTPServer) -> None:
     done = fhir_screen("expand", paging(httpserver, Pages(BELOW)), "-o", tmp_path / "d.yaml")
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.err
     assert {row["code"] for row in read_yaml(tmp_path / "d.yaml").content["codes"]} == set(BELOW)
 
 
 def test_half_an_expansion_is_none(tmp_path: Path, httpserver: HTTPServer) -> None:
     done = fhir_screen("expand", paging(httpserver, Pages(BELOW, stuck=True)), "-o", tmp_path / "d.yaml")
-    assert done.returncode == 3
-    assert "the server gave 2 of 5 descendants and no more" in done.stderr
+    assert done.code == 3
+    assert "the server gave 2 of 5 descendants and no more" in done.err
     assert not (tmp_path / "d.yaml").exists()
 
 
@@ -414,7 +385,7 @@ def test_the_mapping_work_makes_a_hospital_with_local_codes_answer() -> None:
     unknown: list[int] = []
     for more in ((), ("--site", site)):
         words = ("screen", SAMPLES / "11-korean-local-codes.json", "--trial", "NCT00846833", "--as-of", DAY, *more)
-        row = json.loads(fhir_screen(*words).stdout)
+        row = json.loads(fhir_screen(*words).out)
         verdicts.append(row["verdict"])
         atoms = [a for c in row["criteria"] for a in c["atoms"] if a["truth"] == "unknown" and a["reason"] != "manual"]
         unknown.append(len(atoms))
@@ -426,9 +397,9 @@ def test_the_mapping_work_makes_a_hospital_with_local_codes_answer() -> None:
 def test_a_report_is_a_page_and_a_spreadsheet_for_their_owner_alone(tmp_path: Path, lang: str) -> None:
     page = tmp_path / "report.html"
     done = fhir_screen("report", SAMPLES, "--as-of", "2025-11-15", "--lang", lang, "-o", page)
-    assert done.returncode == 0
+    assert done.code == 0
     for path in (page, page.with_suffix(".csv")):
-        assert f"written: {path}" in done.stderr
+        assert f"written: {path}" in done.err
         assert path.stat().st_mode & 0o777 == 0o600
     text = page.read_text(encoding="utf-8")
     assert f'<html lang="{lang}">' in text
@@ -437,24 +408,24 @@ def test_a_report_is_a_page_and_a_spreadsheet_for_their_owner_alone(tmp_path: Pa
 
 
 def test_a_report_goes_into_a_page(tmp_path: Path) -> None:
-    assert fhir_screen("report", SAMPLES, "-o", tmp_path / "report.csv").returncode == 2
+    assert fhir_screen("report", SAMPLES, "-o", tmp_path / "report.csv").code == 2
 
 
 def test_concepts_are_found_by_their_name_and_their_meaning(tiny: Path) -> None:
-    every = json.loads(fhir_screen("concepts", "--mappings", tiny, "--json").stdout)["concepts"]
+    every = json.loads(fhir_screen("concepts", "--mappings", tiny, "--json").out)["concepts"]
     assert "hemoglobin" in {one["concept"] for one in every}
     found = fhir_screen("concepts", "HEMOGLOBIN", "--mappings", tiny)
-    assert (found.returncode, found.stderr) == (0, "")
-    assert found.stdout.splitlines() == ["hemoglobin  hemoglobin (Observation; 1 code)"]
+    assert (found.code, found.err) == (0, "")
+    assert found.out.splitlines() == ["hemoglobin  hemoglobin (Observation; 1 code)"]
     nothing = fhir_screen("concepts", "zebra", "--mappings", tiny)
-    assert (nothing.returncode, nothing.stdout) == (1, "")
-    assert nothing.stderr == "no concept has 'zebra' in its name or meaning; `fhir-screen concepts` lists all\n"
+    assert (nothing.code, nothing.out) == (1, "")
+    assert nothing.err == "no concept has 'zebra' in its name or meaning; `fhir-screen concepts` lists all\n"
 
 
 def test_concepts_are_found_by_what_sites_call_them_and_what_never_counts_says_so() -> None:
     for word in ("혈색소", "Hämoglobin"):
-        assert fhir_screen("concepts", word).stdout == "lab-hemoglobin-mass  hemoglobin (Observation; 8 codes)\n"
-    (line,) = fhir_screen("concepts", "lab-hemoglobin-NEVER").stdout.splitlines()
+        assert fhir_screen("concepts", word).out == "lab-hemoglobin-mass  hemoglobin (Observation; 8 codes)\n"
+    (line,) = fhir_screen("concepts", "lab-hemoglobin-NEVER").out.splitlines()
     assert line == "lab-hemoglobin-NEVER  never counts: look-alike (Observation; 1 code)"
 
 
@@ -464,7 +435,7 @@ def test_a_report_of_hostile_texts_computes_nothing_and_runs_nothing(tiny: Path,
     resources[1]["code"] = {"text": hostile}
     write(tmp_path / "p1.json", resources)
     page = tmp_path / "report.html"
-    assert fhir_screen("report", tmp_path / "p1.json", "--mappings", tiny, "--as-of", DAY, "-o", page).returncode == 0
+    assert fhir_screen("report", tmp_path / "p1.json", "--mappings", tiny, "--as-of", DAY, "-o", page).code == 0
     rows = list(csv.reader(io.StringIO(page.with_suffix(".csv").read_text("utf-8"))))
     assert any("HYPERLINK" in cell for cell in rows[1]), rows
     assert [cell for row in rows for cell in row if cell.startswith(("=", "+", "-", "@"))] == []
@@ -474,10 +445,10 @@ def test_a_report_of_hostile_texts_computes_nothing_and_runs_nothing(tiny: Path,
 
 def test_the_samples_are_a_source_wherever_the_program_is_run(tmp_path: Path) -> None:
     here = fhir_screen("screen", "sample_bundles", "--as-of", DAY, "--format", "csv", cwd=tmp_path)
-    assert (here.returncode, here.stdout.count("sample-01")) == (0, 2)
+    assert (here.code, here.out.count("sample-01")) == (0, 2)
     (tmp_path / "sample_bundles").mkdir()
     own = fhir_screen("screen", "sample_bundles", "--as-of", DAY, "--format", "csv", cwd=tmp_path)
-    assert own.returncode == 2, "a folder of this name is the reader's own"
+    assert own.code == 2, "a folder of this name is the reader's own"
 
 
 def test_check_says_what_the_site_file_brought(tiny: Path, tmp_path: Path) -> None:
@@ -485,4 +456,12 @@ def test_check_says_what_the_site_file_brought(tiny: Path, tmp_path: Path) -> No
     site.write_text("site: north\ncodes:\n  - {system: urn:x, code: HB, concept: hemoglobin}\n", "utf-8")
     assert "site 'north': 1 code and 0 spellings of units of its own" in fhir_screen(
         "check", "--mappings", tiny, "--site", site
-    ).stdout
+    ).out
+
+
+def test_a_forgotten_name_is_told_as_the_manual_shows_it(tmp_path: Path) -> None:
+    lines = ["# as `codes` wrote it"] * 4 + ["codes:", "  - {system: http://his.example/lab, code: HB, concept: NAME-IT}"]
+    (tmp_path / "overlay.yaml").write_text("\n".join(lines), encoding="utf-8")
+    ended = fhir_screen("check", "--site", "overlay.yaml", cwd=tmp_path)
+    shown = f"$ fhir-screen check --site overlay.yaml\n{ended.err}```"
+    assert (ended.code, shown in (ROOT / "docs" / "site-mapping.md").read_text("utf-8")) == (2, True)

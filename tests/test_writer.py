@@ -7,7 +7,7 @@ import sys
 from copy import deepcopy
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta, timezone
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -46,7 +46,7 @@ from fhir_screen.fhir.identity import (
     subject_identity,
 )
 from fhir_screen.fhir.standing import Ground, Held
-from fhir_screen.fhir.valuesets import DATA_ABSENT_REASON, NotWritable, check, complaints
+from fhir_screen.fhir.valuesets import DATA_ABSENT_REASON, RESEARCH_STUDY_STATUS, NotWritable, check, complaints
 from fhir_screen.fhir.writer import (
     EvidenceLinks,
     Part,
@@ -56,6 +56,7 @@ from fhir_screen.fhir.writer import (
     summary,
     transaction,
 )
+from fhir_screen.mapping.documents import RegistryDoc
 
 
 def new(*decisions: Decision, signature: Signature = FIRST_NIGHT) -> dict[str, Any]:
@@ -328,13 +329,23 @@ def test_a_study_that_a_person_has_changed_is_left_alone(touched: dict[str, Any]
     [
         ("active", "active"),
         ("RECRUITING", "active"),
+        ("Not yet recruiting", "approved"),
+        ("ENROLLING_BY_INVITATION", "active"),
         ("Active, not recruiting", "closed-to-accrual"),
-        ("UNKNOWN", "administratively-completed"),
+        ("ACTIVE_NOT_RECRUITING", "closed-to-accrual"),
+        ("Suspended", "temporarily-closed-to-accrual"),
         ("TERMINATED", "administratively-completed"),
+        ("Completed", "completed"),
+        ("Withdrawn", "withdrawn"),
     ],
 )
 def test_the_registrys_words_for_a_study_become_codes_of_fhir(registry: str, status: str) -> None:
     assert resource(new(likely(trial=replace(ALPHA, status=registry))), "ResearchStudy")["status"] == status
+
+
+@pytest.mark.parametrize("word", get_args(RegistryDoc.model_fields["status"].annotation))
+def test_every_status_that_a_trial_file_may_have_can_be_written(word: str) -> None:
+    assert resource(new(likely(trial=replace(ALPHA, status=word))), "ResearchStudy")["status"] in RESEARCH_STUDY_STATUS
 
 
 def test_a_status_that_is_none_is_named_with_its_trial() -> None:

@@ -21,7 +21,7 @@ class VersionedFhir:
 
     Like HAPI it ignores `ifNoneMatch`, answers 409 to a stale `ifMatch` (a deletion makes it stale, too), makes no
     version of an identical resource, keeps no versions inside references, and tells what was deleted (410) from what
-    never was (404). ``before`` runs ahead of each transaction, as another writer would; what it returns is answered
+    never was (404). ``shown`` is how it shows what stands, where that is not as it stands. ``before`` runs ahead of each transaction, as another writer would; what it returns is answered
     instead. ``after`` runs behind it, and what that returns is answered in its place.
     """
 
@@ -34,6 +34,7 @@ class VersionedFhir:
     before: list[Callable[[], Response | None]] = field(default_factory=list)
     after: list[Callable[[], Response | None]] = field(default_factory=list)
     refuse_search: Callable[[str], bool] = lambda _: False
+    shown: Callable[[Resource], Resource] = lambda one: one
 
     def __call__(self, request: Request) -> Response:
         path = request.path.removeprefix("/fhir").strip("/")
@@ -46,7 +47,7 @@ class VersionedFhir:
             self.cache_controls.add(request.headers.get("Cache-Control", ""))
             if self.refuse_search(kind):
                 return outcome(403, "forbidden")
-            return fhir_json(searchset([one for one in self.of(kind) if _matches(one, params)]))
+            return fhir_json(searchset([self.shown(one) for one in self.of(kind) if _matches(one, params)]))
         if request.method == "GET" and path.count("/") == 1:
             self.reads.append(path)
             if path in self.stands:

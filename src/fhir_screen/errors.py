@@ -1,4 +1,8 @@
-"""Every way in which fhir_screen gives up, grouped by what the caller does next: each group is one exit code."""
+"""The errors that end a command, by what the caller does next, each with its exit code and room for a remedy.
+
+What concerns one patient or one search is told where it is known (`fhir/server`, `fhir/valuesets`, `fhir/standing`),
+by subclasses of these with codes of their own. Codes that are no error's: `cli/exits`.
+"""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def _from_file(path: Path, names: list[str]) -> dict[str, Any]:
     except OSError as cause:
         raise UsageError(f"{path} cannot be read: {cause.strerror}", remedy="check --config, or FHIR_SCREEN_CONFIG") from cause
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as cause:
-        raise UsageError(f"not TOML: {cause}", where=str(path)) from cause
+        raise UsageError(f"not TOML: {cause}", where=str(path), remedy='a line is name = "value", in UTF-8') from cause
     for name in content:
         if name not in names:
             near = get_close_matches(name, names, n=1)

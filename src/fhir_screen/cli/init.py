@@ -16,6 +16,7 @@ from fhir_screen.cli.options import PATH
 from fhir_screen.core.decision import Role
 from fhir_screen.errors import UsageError
 from fhir_screen.fhir.address import base_of
+from fhir_screen.mapping.documents import SiteDoc
 from fhir_screen.mapping.load import load
 
 _A_PERSONS_WORK: Final = frozenset({"site.yaml"})
@@ -40,7 +41,7 @@ def init(folder: Path, server: str | None, site_id: str, time_zone: str, force: 
     given = {
         "dir": str(place),
         "server": base_of(server) if server else "https://fhir.hospital.example/r4",
-        "site": _one_word(site_id, "--site-id"),
+        "site": _site_id(site_id),
         "zone": _zone(time_zone),
         "program": shutil.which("fhir-screen") or str(Path(sys.executable).with_name("fhir-screen")),
         "user": _user(),
@@ -67,10 +68,15 @@ def _examples() -> dict[str, str]:
     return {"trial": trial.id, "atom": exclusion.atoms[0].id}
 
 
-def _one_word(text: str, option: str) -> str:
-    if not text or not all(sign.isascii() and (sign.isalnum() or sign in "-_.") for sign in text):
-        raise UsageError(f"{option} {text!r}: letters, digits, - _ . only", remedy="it goes into ids; keep it for ever")
-    return text
+def _site_id(text: str) -> str:
+    """As the site file may name it: what reads the file later is asked now."""
+    try:
+        return SiteDoc(site=text).site
+    except ValueError as refused:
+        raise UsageError(
+            f"--site-id {text!r}: a letter or digit, then letters, digits, - _ . only",
+            remedy="it goes into ids; keep it for ever",
+        ) from refused
 
 
 def _zone(name: str) -> str:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
 import click
 
 from fhir_screen.errors import UsageError
+from fhir_screen.whole_file import write_whole
 
 
 def say(words: str) -> None:
@@ -31,15 +31,6 @@ def emit(parts: Iterable[str], output: Path | None = None) -> None:
 
 def _write_whole(parts: Iterable[str], output: Path) -> None:
     try:
-        with tempfile.NamedTemporaryFile(dir=output.parent, prefix=f".{output.name}.", delete=False) as file:
-            unfinished = Path(file.name)
-            try:
-                for part in parts:
-                    file.write(part.encode("utf-8"))
-                file.flush()
-                unfinished.replace(output)
-            except BaseException:
-                unfinished.unlink(missing_ok=True)
-                raise
+        write_whole(output, (part.encode("utf-8") for part in parts))
     except OSError as cause:
         raise UsageError(f"cannot be written: {cause.strerror}", where=str(output), remedy="check -o") from cause

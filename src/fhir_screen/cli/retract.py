@@ -18,6 +18,7 @@ from fhir_screen.errors import UsageError
 from fhir_screen.fhir.retract import Retraction, Which, retractions
 from fhir_screen.fhir.retract import retract as written
 from fhir_screen.fhir.server import FhirServer
+from fhir_screen.nightly import is_server
 
 
 @click.command()
@@ -58,7 +59,7 @@ def retract(
     if url:  # the server that was named, and no other one that the settings may write to
         chosen = replace(chosen, write_to=None)
     target = chosen.write_to or chosen.server
-    if not target or not target.lower().startswith(("http://", "https://")):
+    if not target or not is_server(target):
         raise UsageError(
             "no server is given", where=target or "", remedy="fhir-screen retract URL, where the decisions stand"
         )
@@ -103,7 +104,7 @@ def _told(one: Retraction) -> dict[str, Any]:
         "trial": one.trial,
         "trial_version": one.version,
         "verdict": one.verdict,
-        "retracts": [f"{resource['resourceType']}/{resource['id']}" for resource in one.writes],
+        "retracts": [entry.url for entry in one.writes],
         "kept": list(one.kept),
     }
 
@@ -111,7 +112,7 @@ def _told(one: Retraction) -> dict[str, Any]:
 def _retracted_lines(done: Iterable[Retraction], count: int, *, yes: bool) -> Iterator[str]:
     would = "" if yes else "would "
     for one in done:
-        kinds = " and ".join(str(resource["resourceType"]) for resource in one.writes)
+        kinds = " and ".join(str(entry.resource["resourceType"]) for entry in one.writes)
         kept = f"kept because a person decided: {'; '.join(one.kept)}" if one.kept else ""
         if kinds:
             yield f"{would}retract: {one.patient} {one.trial}|{one.version} {one.verdict} ({kinds})" + (

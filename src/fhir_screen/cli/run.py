@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ from fhir_screen.cli.options import (
 from fhir_screen.cli.output import emit, say
 from fhir_screen.cli.patients import Heard, screened
 from fhir_screen.errors import SafetyStop, UsageError
+from fhir_screen.fhir.connection import own_version
 from fhir_screen.fhir.server import FhirServer
 from fhir_screen.fhir.sinks import Destination, FolderSink, PlanSink, Recorded, ServerSink, Sink
 from fhir_screen.fhir.writer import EvidenceLinks, Signature
@@ -126,20 +126,13 @@ def sink(chosen: Settings, study: Study, into: Into) -> Iterator[Sink]:
     target = _target(chosen)
     elsewhere = is_server(target) and target.rstrip("/") != (chosen.server or "").rstrip("/")
     links = EvidenceLinks.NAMED if elsewhere else EvidenceLinks.LITERAL
-    signature = Signature(study.site.id, _own_version(), datetime.now(UTC), links)
+    signature = Signature(study.site.id, own_version(), datetime.now(UTC), links)
     if not is_server(target):
         yield into(FolderSink(Path(target), signature, study.site.closed_studies))
         return
     with FhirServer(write_access_of(chosen, target)) as server:
         server.capabilities()
         yield into(ServerSink(server, signature, study.site.closed_studies))
-
-
-def _own_version() -> str:
-    try:
-        return version("fhir-screen")
-    except PackageNotFoundError:  # run from a source tree that nobody installed
-        return "0"
 
 
 def _target(chosen: Settings) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from urllib3.exceptions import LocationParseError
 from urllib3.util import parse_url
 
@@ -34,6 +36,24 @@ def origin_of(url: str) -> tuple[str, str, int]:
 def site_of(url: str) -> str:
     scheme, host, port = origin_of(url)
     return f"{scheme}://{host}:{port}" if host else ""
+
+
+@lru_cache(maxsize=256)
+def base_key(base: str) -> str:
+    """One spelling of a base (rule R19): http or https, the case of the host and its usual ports make no other one.
+
+    Behind a proxy a server may believe in either protocol and either port; the path is its own, to the letter.
+    """
+    authority, slash, path = base.partition("://")[2].rstrip("/").partition("/")
+    host = authority.lower()
+    for port in (":443", ":80"):
+        host = host.removesuffix(port)
+    return host.rstrip(".") + slash + path
+
+
+def same_place(one: str, other: str) -> bool:
+    """Whether two bases are of one server, however each of them is spelled."""
+    return base_key(one) == base_key(other)
 
 
 def has_user(url: str) -> bool:

@@ -15,6 +15,8 @@ import orjson
 
 from fhir_screen.core.dates import Span
 from fhir_screen.core.gaps import Gap
+from fhir_screen.fhir.address import base_key
+from fhir_screen.fhir.datatypes import objects
 from fhir_screen.fhir.raw import Damage, Deletion, Found, Haul, Json, RawPatient
 
 SUBJECT_ELEMENTS: Final = ("subject", "patient", "individual")
@@ -114,7 +116,7 @@ class _Index:
         """The resource that is meant, contained ones too; None where it is not here, or two contradict each other."""
         origin = self._origins.get(id(from_resource))
         if reference.startswith("#"):
-            return _contained(origin.resource if origin else from_resource, reference[1:])
+            return contained(origin.resource if origin else from_resource, reference[1:])
         key = self.key_of(reference, origin)
         founds = self.newest.get(key, []) if key else []
         return founds[0].resource if len(founds) == 1 else None
@@ -140,14 +142,14 @@ class _Index:
 
     def _note_origin(self, found: Found) -> None:
         self._origins[id(found.resource)] = found
-        for part in _list(found.resource, "contained"):
+        for part in objects(found.resource.get("contained")):
             self._origins[id(part)] = found
 
     def _deletions(self, deletions: Iterable[Deletion]) -> dict[Key, list[Deletion]]:
         gone: dict[Key, list[Deletion]] = defaultdict(list)
         for deletion in deletions:
             kind, _, own_id = deletion.reference.rpartition("/")
-            base = _same_base(deletion.base) if deletion.base else self.home
+            base = base_key(deletion.base) if deletion.base else self.home
             gone[Key(self._nearest(kind, own_id, base), kind, own_id)].append(deletion)
         return gone
 
@@ -160,7 +162,7 @@ def _home(founds: Iterable[Found]) -> str:
 
 def _base_of(found: Found) -> str:
     if found.base:
-        return _same_base(found.base)
+        return base_key(found.base)
     base, kind, own_id = (_parts(_plain(found.full_url)) if found.full_url.startswith("http") else None) or ("", "", "")
     stands_there = kind == found.resource.get("resourceType") and own_id == found.resource.get("id", own_id)
     return base if stands_there else ""
@@ -177,14 +179,7 @@ def _own_id(found: Found) -> str:
 def _parts(literal: str) -> tuple[str, str, str] | None:
     """Base ("" for a relative one), type and id of a RESTful reference."""
     found = _LITERAL.match(literal)
-    return (_same_base(found[1]) if found[1] else "", found[2], found[3]) if found else None
-
-
-@lru_cache(maxsize=256)
-def _same_base(url: str) -> str:
-    """One spelling of a base: neither http or https, nor small or capital letters in the host make it another one."""
-    host, slash, path = url.partition("://")[2].rstrip("/").partition("/")
-    return host.lower().removesuffix(":443").removesuffix(":80") + slash + path
+    return (base_key(found[1]) if found[1] else "", found[2], found[3]) if found else None
 
 
 @lru_cache(maxsize=4096)
@@ -194,10 +189,11 @@ def _plain(url: str) -> str:
     return bare.lower() if bare[:4].lower() == "urn:" else bare
 
 
-def _contained(resource: Json, own_id: str) -> Json | None:
+def contained(resource: Json, own_id: str) -> Json | None:
+    """The resource inside that "#id" means, the whole one for "#" alone; None where there is none, or two."""
     if not own_id:
         return resource
-    parts = [part for part in _list(resource, "contained") if part.get("id") in (own_id, f"#{own_id}")]
+    parts = [part for part in objects(resource.get("contained")) if part.get("id") in (own_id, f"#{own_id}")]
     return parts[0] if len(parts) == 1 else None
 
 
@@ -345,10 +341,10 @@ class _People:
     def _read(self) -> None:
         patients = [(key, found) for key, founds in self._records.items() for found in founds]
         for key, found in patients:
-            for identifier in _list(found.resource, "identifier"):
+            for identifier in objects(found.resource.get("identifier")):
                 if token := _token(identifier):
                     self._carriers[token].add(key)
-        links = [(key, found, link) for key, found in patients for link in _list(found.resource, "link")]
+        links = [(key, found, link) for key, found in patients for link in objects(found.resource.get("link"))]
         for key, found, link in links:
             other = link.get("other")
             target = self._other(key, other, found) if isinstance(other, Mapping) else None
@@ -537,8 +533,3 @@ def _named(references: Iterable[str]) -> str:
     names = sorted(references)
     more = f" and {len(names) - NAMED_AT_MOST} more" if len(names) > NAMED_AT_MOST else ""
     return ", ".join(names[:NAMED_AT_MOST]) + more
-
-
-def _list(parent: Json, element: str) -> list[Json]:
-    children = parent.get(element)
-    return [one for one in children if isinstance(one, Mapping)] if isinstance(children, list) else []

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from fhir_screen.core.decision import Action, Decision, Effect, ObservationAction, SubjectAction, Verdict
+from fhir_screen.fhir.datatypes import objects
 from fhir_screen.fhir.identity import HOME, patient_id
 from fhir_screen.fhir.raw import Json
 from fhir_screen.fhir.writer import Part, component
@@ -32,7 +33,6 @@ class Change:
     action: Action
     verdict: str
     verdict_before: str | None = None
-    status_before: str | None = None
     kept: tuple[str, ...] = ()
     """Why something was left to people; empty where nothing was."""
     blocked_by: str | None = None
@@ -80,7 +80,6 @@ def change(part: Part) -> Change:
         action=part.action,
         verdict=str(part.decision.verdict),
         verdict_before=part.held.verdict,
-        status_before=part.held.standing.subject_status,
         kept=part.held.kept,
         blocked_by=part.decision.blocked_by,
         because=tuple(_because(part.decision, part.held.result)) if part.action.writes else (),
@@ -108,19 +107,14 @@ def _because(decision: Decision, result: Json | None) -> Iterator[Turn]:
 
 def _components(result: Json, system: str) -> Mapping[str, Json]:
     """The components of our Observation by the id of their criterion."""
-    return {code: one for one in _objects(result.get("component")) if (code := _coded(one.get("code"), system)) is not None}
+    return {code: one for one in objects(result.get("component")) if (code := _coded(one.get("code"), system)) is not None}
 
 
 def _effect(component: Json) -> str | None:
-    return next((code for one in _objects(component.get("interpretation")) if (code := _coded(one, f"{HOME}/effect")) is not None), None)
+    return next((code for one in objects(component.get("interpretation")) if (code := _coded(one, f"{HOME}/effect")) is not None), None)
 
 
 def _coded(concept: object, system: str) -> str | None:
     """The code of this system in a CodeableConcept."""
-    ours = (one for one in _objects(concept.get("coding") if isinstance(concept, Mapping) else None) if one.get("system") == system)
+    ours = (one for one in objects(concept.get("coding") if isinstance(concept, Mapping) else None) if one.get("system") == system)
     return next((str(one.get("code")) for one in ours), None)
-
-
-def _objects(value: object) -> list[Json]:
-    """The objects of a list; a person may have written anything there."""
-    return [one for one in value if isinstance(one, Mapping)] if isinstance(value, list) else []

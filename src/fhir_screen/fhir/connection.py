@@ -338,7 +338,7 @@ def _session(access: Access) -> requests.Session:
     if access.proxy:
         session.proxies = {"http": access.proxy, "https": access.proxy}
     session.headers.update(
-        {"Accept": FHIR_JSON, "Accept-Charset": "utf-8", "User-Agent": f"fhir-screen/{_own_version()}"}
+        {"Accept": FHIR_JSON, "Accept-Charset": "utf-8", "User-Agent": f"fhir-screen/{own_version()}"}
     )
     adapter = _timed_adapter(access)
     session.mount("http://", adapter)
@@ -388,10 +388,10 @@ def _secret(access: Access) -> Secret | None:
     return Secret(access.user_file, basic) if access.user_file else None
 
 
-def _own_version() -> str:
+def own_version() -> str:
     try:
         return version("fhir-screen")
-    except PackageNotFoundError:
+    except PackageNotFoundError:  # run from a source tree that nobody installed
         return "0"
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from fhir_screen.core.decision import Decision, TrialIdentity
+from fhir_screen.fhir.datatypes import objects
 from fhir_screen.fhir.raw import Json
 
 HOME: Final = "https://fhir-screen.org"
@@ -19,6 +20,8 @@ STUDY_IDENTIFIER: Final = f"{HOME}/study"
 SUBJECT_IDENTIFIER: Final = f"{HOME}/subject"
 RESULT_IDENTIFIER: Final = f"{HOME}/result"
 DEVICE_IDENTIFIER: Final = f"{HOME}/device"
+SITE_IDENTIFIER: Final = f"{HOME}/site"
+"""Names a site as the agent of a retraction: there is no Device of the night beside it."""
 VERSION_IDENTIFIER: Final = f"{HOME}/version"
 """Beside a versioned reference: HAPI strips `/_history/n` from references when it stores them."""
 
@@ -86,6 +89,11 @@ def provenance_identity(site: str, decision: Decision, recorded: str) -> Identit
     return _identity("Provenance", "pv", VERSION_IDENTIFIER, key)
 
 
+def retraction_identity(site: str, recorded: str, targets: Iterable[str]) -> Identity:
+    """The Provenance of one retraction, which is never changed itself."""
+    return _identity("Provenance", "pv", VERSION_IDENTIFIER, _key(site, "retract", recorded, *targets))
+
+
 def patient_id(patient: str) -> str:
     """The bare id, whether it came as "p1" or as "Patient/p1"."""
     return patient.removeprefix("Patient/")
@@ -107,31 +115,26 @@ def is_managed(resource: Json) -> bool:
     """Whether it carries our tag. The tag never changes: on HAPI tags stay for ever once they are set."""
     meta = resource.get("meta")
     tags = meta.get("tag") if isinstance(meta, Mapping) else None
-    return any(tag.get("system") == TAG_SYSTEM and tag.get("code") == MANAGED for tag in _objects(tags))
+    return any(tag.get("system") == TAG_SYSTEM and tag.get("code") == MANAGED for tag in objects(tags))
 
 
 def carries(resource: Json, identity: Identity) -> bool:
     """Whether this business identifier stands in the resource."""
     return any(
         one.get("system") == identity.system and one.get("value") == identity.key
-        for one in _objects(resource.get("identifier"))
+        for one in objects(resource.get("identifier"))
     )
 
 
 def extension_value(resource: Json, url: str) -> str | None:
     """The valueString of the first extension with this URL."""
-    values = (one.get("valueString") for one in _objects(resource.get("extension")) if one.get("url") == url)
+    values = (one.get("valueString") for one in objects(resource.get("extension")) if one.get("url") == url)
     return next((value for value in values if isinstance(value, str)), None)
 
 
 def _has_own_identifier(resource: Json) -> bool:
     ours = {STUDY_IDENTIFIER, SUBJECT_IDENTIFIER, RESULT_IDENTIFIER, DEVICE_IDENTIFIER}
-    return any(one.get("system") in ours for one in _objects(resource.get("identifier")))
-
-
-def _objects(value: object) -> Iterator[Json]:
-    many = value if isinstance(value, list) else [value]
-    return (one for one in many if isinstance(one, Mapping))
+    return any(one.get("system") in ours for one in objects(resource.get("identifier")))
 
 
 def _identity(kind: str, short: str, system: str, key: str) -> Identity:

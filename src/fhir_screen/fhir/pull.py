@@ -9,6 +9,7 @@ from typing import Final
 
 from fhir_screen.core.gaps import Gap
 from fhir_screen.errors import NoInputError, PreflightError, SafetyStop, TemporaryError, UsageError
+from fhir_screen.fhir.address import same_place
 from fhir_screen.fhir.assemble import SUBJECT_ELEMENTS, assemble
 from fhir_screen.fhir.raw import Damage, Found, Haul, Json, RawPatient
 from fhir_screen.fhir.search import (
@@ -456,12 +457,7 @@ def _target(reference: object, base: str) -> str:
     target = literal.partition("/_history/")[0]
     where, slash, own = target.rpartition("/")
     there, between, kind = where.rpartition("/")
-    return f"{kind}{slash}{own}" if between and _same_place(there, base) else target
-
-
-def _same_place(one: str, other: str) -> bool:
-    """Whether two addresses are of one server: http or https and the case of the host make no difference (R19)."""
-    return one.rstrip("/").partition("://")[2].lower() == other.partition("://")[2].lower()
+    return f"{kind}{slash}{own}" if between and same_place(there, base) else target
 
 
 # What it points to

@@ -2,34 +2,34 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from typing import Any, Final
 
 from fhir_screen.core.decision import ClosedStudies, Decision, SubjectStanding, TrialIdentity, Verdict
 from fhir_screen.core.truth import Truth
+from fhir_screen.fhir.address import same_place
 from fhir_screen.fhir.identity import (
     CRITERIA_EXTENSION,
     HOME,
     MACHINE_STATUSES,
-    MANAGED,
     RETRACTED_EXTENSION,
     RETRACTED_STATUS,
+    SITE_IDENTIFIER,
     STATUS_WRITTEN_EXTENSION,
-    TAG_SYSTEM,
-    VERSION_IDENTIFIER,
     extension_value,
     is_managed,
     result_identity,
+    retraction_identity,
     subject_identity,
 )
 from fhir_screen.fhir.raw import Json
-from fhir_screen.fhir.search import PATIENTS_PER_SEARCH
+from fhir_screen.fhir.search import PATIENTS_PER_SEARCH, chunks
 from fhir_screen.fhir.server import FhirServer, WriteFailed
-from fhir_screen.fhir.standing import DuplicateIdentity, Ground, held, survey, tail
+from fhir_screen.fhir.standing import DuplicateIdentity, Ground, held, survey, tail, version
+from fhir_screen.fhir.valuesets import NotWritable
+from fhir_screen.fhir.writer import Entry, clean, provenance, transaction
 
 ERROR: Final = "entered-in-error"
 
@@ -52,13 +52,13 @@ class Which:
 
 @dataclass(frozen=True, slots=True)
 class Retraction:
-    """One decision that is taken back, or why it is not; ``writes`` are whole resources as they will stand."""
+    """One decision that is taken back, or why it is not; ``writes`` are resources as they will stand."""
 
     patient: str
     trial: str
     version: str
     verdict: str
-    writes: tuple[Json, ...] = ()
+    writes: tuple[Entry, ...] = ()
     kept: tuple[str, ...] = ()
     failed: str = ""
 
@@ -67,11 +67,10 @@ def retractions(server: FhirServer, which: Which, site: str, reason: str) -> Ite
     """What would be taken back, by patient; changes nothing. Raises SearchFailed where an answer is not whole."""
     named = sorted(_named(server, which, site), key=lambda one: (one.patient, one.trial.id))
     known = Ground()
-    for start in range(0, len(named), PATIENTS_PER_SEARCH):
-        chunk = named[start : start + PATIENTS_PER_SEARCH]
+    for chunk in chunks(named, PATIENTS_PER_SEARCH):
         ground = survey(server, chunk, site, ClosedStudies.OBSERVATION_ONLY, known)
         for name in chunk:
-            yield _retraction(name, site, ground, reason)
+            yield _foreseen(_retraction(name, site, ground, reason, server.base))
 
 
 def retract(
@@ -83,9 +82,9 @@ def retract(
             yield one
             continue
         try:
-            server.transaction(_bundle(one, site, reason, now))
-        except WriteFailed as error:
-            yield Retraction(one.patient, one.trial, one.version, one.verdict, (), one.kept, error.what)
+            server.transaction(transaction([*one.writes, _provenance(one, site, reason, now)]))
+        except (WriteFailed, NotWritable) as error:
+            yield replace(one, writes=(), failed=error.what)
         else:
             yield one
 
@@ -117,7 +116,17 @@ def _name(trial: str, version: str, patient: str) -> Decision:
     )
 
 
-def _retraction(name: Decision, site: str, ground: Ground, reason: str) -> Retraction:
+def _foreseen(one: Retraction) -> Retraction:
+    """A plan tells what could not be written: without a version nothing would protect a person's change."""
+    if one.writes:
+        try:
+            transaction(one.writes)
+        except NotWritable as error:
+            return replace(one, writes=(), failed=error.what)
+    return one
+
+
+def _retraction(name: Decision, site: str, ground: Ground, reason: str, base: str) -> Retraction:
     patient, trial = name.patient.removeprefix("Patient/"), name.trial
     try:
         stands = held(name, site, ground)
@@ -126,19 +135,20 @@ def _retraction(name: Decision, site: str, ground: Ground, reason: str) -> Retra
     verdict, kept = stands.verdict or "?", stands.kept
     result = ground.get(result_identity(site, name).reference)
     subject = ground.get(subject_identity(site, name).reference)
-    writes: list[Json] = []
+    writes: list[Entry] = []
     if result is not None and not stands.standing.observation_human and result.get("status") != ERROR:
-        writes.append(_taken_back(result, reason))
+        writes.append(_instead_of(result, _taken_back(result, reason), base))
     ours = stands.standing.subject is SubjectStanding.OURS
     if subject is not None and ours and subject.get("status") in MACHINE_STATUSES:
-        writes.append(_closed(subject))
+        writes.append(_instead_of(subject, _closed(subject), base))
     return Retraction(patient, trial.id, trial.version, verdict, tuple(writes), kept)
 
 
 def _taken_back(result: Json, reason: str) -> Json:
-    marked = {"url": RETRACTED_EXTENSION, "valueString": reason}
+    """Marked with the reason, which a plan may not have yet."""
+    marked = [{"url": RETRACTED_EXTENSION, "valueString": clean(reason)}] if reason else []
     others = [one for one in result.get("extension") or () if one.get("url") != RETRACTED_EXTENSION]
-    return {**result, "status": ERROR, "extension": [*others, marked]}
+    return {**result, "status": ERROR, "extension": [*others, *marked]}
 
 
 def _closed(subject: Json) -> Json:
@@ -147,47 +157,30 @@ def _closed(subject: Json) -> Json:
     return {**subject, "status": RETRACTED_STATUS, "extension": [written]}
 
 
-def _bundle(one: Retraction, site: str, reason: str, now: datetime) -> dict[str, Any]:
-    entries = [_entry(resource) for resource in one.writes]
-    provenance = _provenance(one, site, reason, now)
-    entries.append({"resource": provenance, "request": {"method": "PUT", "url": f"Provenance/{provenance['id']}"}})
-    return {"resourceType": "Bundle", "type": "transaction", "entry": entries}
+def _instead_of(stands: Json, taken_back: Json, base: str) -> Entry:
+    """Put over exactly the version that was looked at; version and time of what will stand are the server's."""
+    meta = {key: value for key, value in stands["meta"].items() if key not in {"versionId", "lastUpdated"}}
+    return Entry(_with_local_references({**taken_back, "meta": meta}, base), stands=True, version=version(stands))
 
 
-def _entry(resource: Json) -> dict[str, Any]:
-    meta: Mapping[str, Any] = resource.get("meta") or {}
-    kept = {key: value for key, value in meta.items() if key not in {"versionId", "lastUpdated"}}
-    request = {"method": "PUT", "url": _reference(resource)}
-    condition = {"ifMatch": f'W/"{meta["versionId"]}"'} if meta.get("versionId") else {}
-    return {"resource": {**resource, "meta": kept}, "request": request | condition}
+def _with_local_references(value: Any, base: str) -> Any:
+    """As we wrote them: some servers show relative references as whole addresses, and take none of those back."""
+    if isinstance(value, Mapping):
+        return {
+            name: _local(inner, base) if name == "reference" else _with_local_references(inner, base)
+            for name, inner in value.items()
+        }
+    return [_with_local_references(one, base) for one in value] if isinstance(value, list) else value
 
 
-def _provenance(one: Retraction, site: str, reason: str, now: datetime) -> dict[str, Any]:
+def _local(reference: Any, base: str) -> Any:
+    there, *name = str(reference).partition("/_history/")[0].rsplit("/", 2)
+    return str(reference)[len(there) + 1 :] if len(name) == 2 and same_place(there, base) else reference
+
+
+def _provenance(one: Retraction, site: str, reason: str, now: datetime) -> Entry:
     recorded = now.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    targets = [_reference(resource) for resource in one.writes]
-    key = _key(site, recorded, *targets)
-    terms = "http://terminology.hl7.org/CodeSystem"
-    return {
-        "resourceType": "Provenance",
-        "id": f"fs-pv-{key}",
-        "meta": {"tag": [{"system": TAG_SYSTEM, "code": MANAGED}]},
-        "target": [{"reference": target} for target in targets],
-        "recorded": recorded,
-        "reason": [{"text": reason}],
-        "activity": {"coding": [{"system": f"{terms}/v3-DataOperation", "code": "NULLIFY"}]},
-        "agent": [
-            {
-                "type": {"coding": [{"system": f"{terms}/provenance-participant-type", "code": "assembler"}]},
-                "who": {"identifier": {"system": VERSION_IDENTIFIER, "value": site}, "display": "fhir-screen retract"},
-            }
-        ],
-    }
-
-
-def _key(*parts: str) -> str:
-    digest = hashlib.sha256("\x1f".join(("fhir-screen/retract/1", *parts)).encode()).digest()
-    return base64.b32encode(digest).decode().rstrip("=").lower()
-
-
-def _reference(resource: Json) -> str:
-    return f"{resource['resourceType']}/{resource['id']}"
+    targets = [entry.url for entry in one.writes]
+    who = {"identifier": {"system": SITE_IDENTIFIER, "value": site}, "display": "fhir-screen retract"}
+    told = provenance(retraction_identity(site, recorded, targets), targets, recorded, "NULLIFY", who)
+    return Entry({**told, "reason": [{"text": clean(reason)}]})

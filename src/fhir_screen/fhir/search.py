@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeVar
 
 from fhir_screen.fhir.raw import Json
+
+One = TypeVar("One")
 
 Params = list[tuple[str, str]]
 """Search parameters in the order in which they are sent; a comma inside a value means OR (FHIR R4, 3.1.1.5.8)."""
@@ -44,7 +46,6 @@ class Offer:
 
     interactions: frozenset[str] = frozenset()
     parameters: frozenset[str] = frozenset()
-    versioning: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,6 @@ class Capabilities:
                 str(entry["type"]): Offer(
                     _codes(entry.get("interaction"), "code"),
                     _codes(entry.get("searchParam"), "name"),
-                    str(entry.get("versioning") or ""),
                 )
                 for entry in rest.get("resource") or ()
                 if isinstance(entry, Mapping) and entry.get("type")
@@ -80,11 +80,6 @@ class Capabilities:
     @property
     def transaction(self) -> bool:
         return "transaction" in self.system
-
-    @property
-    def batch(self) -> bool:
-        """Whether a batch is listed; HAPI 8.8 does not list it, and takes it."""
-        return "batch" in self.system
 
     def searches(self, kind: str) -> bool:
         """Whether resources of this type can be searched; a server that lists no type at all is taken at its best."""
@@ -143,7 +138,7 @@ def by_link(ids: Sequence[str]) -> Params:
     return [("link", ",".join(f"Patient/{escaped(one)}" for one in ids))]
 
 
-def chunks(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+def chunks(items: Sequence[One], size: int) -> Iterator[Sequence[One]]:
     return (items[start : start + size] for start in range(0, len(items), size))
 
 

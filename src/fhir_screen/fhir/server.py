@@ -153,10 +153,13 @@ class FhirServer:
         if notes:
             raise SearchFailed(kind, f"{kind}: the server left something out", status=200, codes=tuple(notes))
 
-    def read(self, reference: str, *, fresh: bool = True) -> Json | None:
-        """The resource that "Type/id" names, with `meta.versionId`; None where it never was or no longer is."""
+    def read(self, reference: str) -> Json | None:
+        """The resource that "Type/id" names, with `meta.versionId`; None where it never was or no longer is.
+
+        Never from a store on the way.
+        """
         kind, own_id = _reference_parts(reference)
-        reply = self._instance(kind, own_id, _UNSTORED if fresh else _UNCACHED)
+        reply = self._instance(kind, own_id)
         if reply.status in GONE and not reply.html:
             return None
         if reply.status != 200:
@@ -169,7 +172,7 @@ class FhirServer:
     def deleted(self, reference: str) -> bool:
         """Whether what "Type/id" names was there and somebody deleted it, as far as the server tells 410 from 404."""
         kind, own_id = _reference_parts(reference)
-        reply = self._instance(kind, own_id, _UNSTORED)
+        reply = self._instance(kind, own_id)
         if reply.status in READ_AGAIN:
             raise SearchFailed(kind, f"{kind} answered {reply.status}", status=reply.status, codes=reply.codes)
         return reply.status == 410 and not reply.html
@@ -294,9 +297,9 @@ class FhirServer:
             self._get_only.add(kind)
         return reply
 
-    def _instance(self, kind: str, own_id: str, freshness: Mapping[str, str]) -> Reply:
+    def _instance(self, kind: str, own_id: str) -> Reply:
         try:
-            return self._connection.ask(self._get(f"{self.base}/{kind}/{own_id}", freshness), READ)
+            return self._connection.ask(self._get(f"{self.base}/{kind}/{own_id}", _UNSTORED), READ)
         except Trouble as trouble:
             raise SearchFailed(kind, f"{kind}: {trouble.words}") from trouble
 
@@ -383,7 +386,9 @@ class _Expired(Exception):
 def _reference_parts(reference: str) -> tuple[str, str]:
     parts = _REFERENCE.match(reference)
     if parts is None:
-        raise UsageError("this is no reference of the form Type/id", where=repr(reference[:80]))
+        raise UsageError(
+            "this is no reference of the form Type/id", where=repr(reference[:80]), remedy="as in Group/melanoma"
+        )
     return parts[1], parts[2]
 
 

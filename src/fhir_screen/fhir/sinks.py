@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -17,11 +15,12 @@ from fhir_screen.errors import FhirScreenError, UsageError
 from fhir_screen.fhir.changes import Change, change
 from fhir_screen.fhir.identity import is_managed, patient_id
 from fhir_screen.fhir.raw import Json
-from fhir_screen.fhir.search import PATIENTS_PER_SEARCH
+from fhir_screen.fhir.search import PATIENTS_PER_SEARCH, chunks
 from fhir_screen.fhir.server import Conflict, FhirServer, SearchFailed, UnknownOutcome, WriteFailed
 from fhir_screen.fhir.standing import DuplicateIdentity, Ground, held, read_missing, survey, tail
 from fhir_screen.fhir.valuesets import NotWritable
 from fhir_screen.fhir.writer import Entry, Part, Signature, entries, portable, shared_identities, transaction
+from fhir_screen.whole_file import write_whole
 
 ATTEMPTS: Final = 3
 """How often a patient is read and decided again before the conflict is left to people."""
@@ -126,9 +125,7 @@ class ServerSink:
 
     def _surveyed(self, decisions: Sequence[Decision]) -> Iterator[tuple[tuple[Decision, ...], Ground | Recorded]]:
         """Each patient with what stands for him, read for many at once; or with the trouble that stood in the way."""
-        patients = _by_patient(decisions)
-        for start in range(0, len(patients), PATIENTS_PER_SEARCH):
-            chunk = patients[start : start + PATIENTS_PER_SEARCH]
+        for chunk in chunks(_by_patient(decisions), PATIENTS_PER_SEARCH):
             try:
                 ground = self._survey([decision for patient in chunk for decision in patient])
             except SearchFailed as error:
@@ -236,7 +233,10 @@ class FolderSink:
 
     def _path(self, own_id: str) -> Path:
         if not _FILE_ID.match(own_id):
-            raise NotWritable("the id of a patient is no FHIR id, and no file is named after it")
+            raise NotWritable(
+                "the id of a patient is no FHIR id, and no file is named after it",
+                remedy="give him one of 1 to 64 letters, digits, - and . in the source",
+            )
         return self._folder / f"{own_id}.json"
 
 
@@ -324,24 +324,13 @@ def _foreign(path: Path) -> UsageError:
 
 
 def _replace(path: Path, bundle: Json) -> None:
-    """Writes the whole file or nothing, for the owner only (mkstemp makes 0600)."""
     data = (json.dumps(bundle, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=".fhir-screen-", suffix=".tmp", dir=path.parent)
+        write_whole(path, [data])
     except OSError as error:
         raise UsageError(
             f"no file can be written here ({error.strerror})",
             where=str(path.parent),
             remedy="another --write-to folder",
         ) from error
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise

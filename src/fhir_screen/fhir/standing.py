@@ -16,6 +16,8 @@ from fhir_screen.core.decision import (
     action,
 )
 from fhir_screen.errors import SafetyStop
+from fhir_screen.fhir.assemble import contained
+from fhir_screen.fhir.datatypes import objects
 from fhir_screen.fhir.identity import (
     DECISION_EXTENSION,
     RESULT_IDENTIFIER,
@@ -31,7 +33,7 @@ from fhir_screen.fhir.identity import (
     subject_identity,
 )
 from fhir_screen.fhir.raw import Found, Json
-from fhir_screen.fhir.search import KEYS_PER_SEARCH, PATIENTS_PER_SEARCH, Params, escaped
+from fhir_screen.fhir.search import KEYS_PER_SEARCH, PATIENTS_PER_SEARCH, Params, chunks, escaped
 
 _MACHINE_KEYS: Final = frozenset(
     {"resourceType", "id", "meta", "text", "identifier", "status", "study", "individual", "extension"}
@@ -125,10 +127,10 @@ def survey(
     """
     ground = Ground()
     patients = list(dict.fromkeys(patient_id(decision.patient) for decision in decisions))
-    for chunk in _chunks(patients, PATIENTS_PER_SEARCH):
+    for chunk in chunks(patients, PATIENTS_PER_SEARCH):
         ground.add(_found(server, "ResearchSubject", "patient", chunk))
     results = [result_identity(site, decision) for decision in decisions]
-    for keys in _chunks([result.key for result in results], KEYS_PER_SEARCH):
+    for keys in chunks([result.key for result in results], KEYS_PER_SEARCH):
         ground.add(_found(server, "Observation", "identifier", [f"{RESULT_IDENTIFIER}|{key}" for key in keys]))
     fresh = [one for one in decisions if action(one, Standing(), closed).subject is SubjectAction.CREATE]
     subjects = [subject_identity(site, one) for one in fresh]
@@ -154,7 +156,7 @@ def _vanished(decisions: Iterable[Decision], site: str, ground: Ground) -> Itera
 def read_missing(server: Searchable, references: Iterable[str], into: Ground) -> None:
     """Reads these resources by id into a Ground that does not have them yet."""
     missing = [one for one in dict.fromkeys(references) if into.get(one) is None]
-    for chunk in _chunks(missing, KEYS_PER_SEARCH):
+    for chunk in chunks(missing, KEYS_PER_SEARCH):
         for kind in dict.fromkeys(reference.partition("/")[0] for reference in chunk):
             ids = [reference.partition("/")[2] for reference in chunk if reference.startswith(f"{kind}/")]
             into.add(_found(server, kind, "_id", ids))
@@ -252,25 +254,17 @@ def _is_about(subject: Json, trial: TrialIdentity, site: str, ground: Ground) ->
         return True
     if isinstance(link, Mapping) and _names(link.get("identifier"), trial):
         return True
-    study = _contained(subject, reference) if reference.startswith("#") else ground.get(reference)
+    study = contained(subject, reference[1:]) if reference.startswith("#") else ground.get(reference)
     return study is not None and _names(study.get("identifier"), trial)
 
 
 def _names(identifiers: object, trial: TrialIdentity) -> bool:
     """A registry number counts under any system (sites spell the registry's URL in many ways), others under theirs."""
-    many = identifiers if isinstance(identifiers, list) else [identifiers]
-    for one in many:
-        if not isinstance(one, Mapping):
-            continue
+    for one in objects(identifiers):
         value = str(one.get("value") or "").strip()
         if value.casefold() == trial.id.casefold() or (one.get("system"), value) in trial.identifiers:
             return True
     return False
-
-
-def _contained(resource: Json, reference: str) -> Json | None:
-    inside = (one for one in resource.get("contained") or () if isinstance(one, Mapping))
-    return next((one for one in inside if f"#{one.get('id')}" == reference), None)
 
 
 def _refuse_doubles(identity: Identity, ground: Ground) -> None:
@@ -289,7 +283,7 @@ def _refuse_doubles(identity: Identity, ground: Ground) -> None:
 def _verdict(result: Json | None) -> str | None:
     value = result.get("valueCodeableConcept") if result is not None else None
     codings = value.get("coding") if isinstance(value, Mapping) else None
-    return next((str(one.get("code")) for one in codings or () if isinstance(one, Mapping)), None)
+    return next((str(one.get("code")) for one in objects(codings)), None)
 
 
 def tail(reference: object) -> str:
@@ -322,7 +316,3 @@ def _found(server: Searchable, kind: str, parameter: str, values: Sequence[str])
 def _value(parameter: str, value: str) -> str:
     system, bar, code = value.rpartition("|")
     return f"{escaped(system)}{bar}{escaped(code)}" if parameter == "identifier" else escaped(value)
-
-
-def _chunks(values: Sequence[str], size: int) -> Iterator[Sequence[str]]:
-    return (values[start : start + size] for start in range(0, len(values), size))

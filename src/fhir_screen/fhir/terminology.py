@@ -92,7 +92,9 @@ def _below(server: FhirServer, system: str, parent: str) -> Iterator[_Contained]
     while True:
         expansion = server.operation("ValueSet/$expand", _parameters(value_set, offset)).get("expansion")
         if not isinstance(expansion, Mapping):
-            raise PreflightError("the server's answer to $expand holds no expansion", where=server.base)
+            raise PreflightError(
+                "the server's answer to $expand holds no expansion", where=server.base, remedy="ask another terminology server"
+            )
         contained = list(_flat(expansion.get("contains")))
         new = [one for one in contained if one.code not in seen]
         yield from new
@@ -102,7 +104,11 @@ def _below(server: FhirServer, system: str, parent: str) -> Iterator[_Contained]
         if not isinstance(total, int) or offset >= total:
             return
         if not new:
-            raise PreflightError(f"the server gave {len(seen)} of {total} descendants and no more", where=server.base)
+            raise PreflightError(
+                f"the server gave {len(seen)} of {total} descendants and no more",
+                where=server.base,
+                remedy="ask a terminology server that pages through an expansion (offset), or gives it whole",
+            )
 
 
 def _flat(contains: object) -> Iterator[_Contained]:

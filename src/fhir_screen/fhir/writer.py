@@ -67,16 +67,16 @@ _ABSENT_BECAUSE: Final = {
 """Codes of data-absent-reason; every other reason is `unknown`: looked for, and not known."""
 
 _REGISTRY_STATUS: Final = {
+    "not-yet-recruiting": "approved",
     "recruiting": "active",
     "enrolling-by-invitation": "active",
-    "available": "active",
-    "not-yet-recruiting": "approved",
     "active-not-recruiting": "closed-to-accrual",
     "suspended": "temporarily-closed-to-accrual",
     "terminated": "administratively-completed",
-    "unknown": "administratively-completed",
+    "completed": "completed",
+    "withdrawn": "withdrawn",
 }
-"""ClinicalTrials.gov's words for a trial's state as codes of research-study-status, which are taken as they are."""
+"""ClinicalTrials.gov's words for a study's state as codes of research-study-status; these are taken as they are."""
 
 _ORDER: Final = ("Device", "ResearchStudy", "ResearchSubject", "Observation", "Provenance")
 _NAMED_AT_MOST: Final = 5
@@ -233,7 +233,7 @@ def _study(trial: TrialIdentity, signature: Signature) -> dict[str, Any]:
             identity.identifier,
             *({"system": system, "value": value} for system, value in trial.identifiers),
         ],
-        "title": _clean(trial.title) or trial.id,
+        "title": clean(trial.title) or trial.id,
         "status": _study_status(trial),
         "relatedArtifact": [{"type": "documentation", "display": "criteria set", "url": _criteria_url(trial)}],
     }
@@ -267,13 +267,17 @@ def _device(signature: Signature) -> dict[str, Any]:
         "status": "active",
         "deviceName": [{"name": "fhir-screen", "type": "model-name"}],
         "type": {"text": "Trial pre-screening software"},
-        "version": [{"value": _clean(signature.tool)}],
+        "version": [{"value": clean(signature.tool)}],
     }
 
 
 def _subject(decision: Decision, status: str, signature: Signature) -> dict[str, Any]:
     if status not in MACHINE_STATUSES:
-        raise NotWritable(f"'{status}' is a status that only people give (rule R16)")
+        raise NotWritable(
+            f"'{status}' is a status that only people give",
+            where=f"trial {decision.trial.id}",
+            remedy="this is a defect of fhir-screen: report it, with this line",
+        )
     identity = subject_identity(signature.site, decision)
     return _resource(identity) | {
         "extension": [_extension(STATUS_WRITTEN_EXTENSION, status)],
@@ -314,13 +318,13 @@ def _observation(decision: Decision, signature: Signature) -> dict[str, Any]:
 
 def component(trial: TrialIdentity, criterion: CriterionResult) -> dict[str, Any]:
     """One criterion of the Observation: its truth or why there is none, its effect, and why in words."""
-    because = _clean(criterion.answer.because)
+    because = clean(criterion.answer.because)
     code = {
         "coding": [
             _coding(f"{HOME}/criterion/{trial.id}", criterion.id),
             _coding(NCIT, _CRITERION_CODE[criterion.role]),
         ],
-        "text": _clean(criterion.text) or criterion.id,
+        "text": clean(criterion.text) or criterion.id,
     }
     interpretation = {"coding": [_coding(f"{HOME}/effect", criterion.effect)]}
     truth = criterion.answer.truth
@@ -348,25 +352,30 @@ def _derived_from(decision: Decision, signature: Signature) -> list[dict[str, An
 
 def _provenance(decision: Decision, targets: Sequence[str], activity: str, signature: Signature) -> dict[str, Any]:
     identity = provenance_identity(signature.site, decision, signature.recorded)
-    content = _resource(identity) | {
+    who = {"reference": signature.device.reference}
+    content = provenance(identity, targets, signature.recorded, activity, who)
+    sources = [{"role": "source", "what": _source(source, signature)} for source in _sources(decision)]
+    return content | {"policy": [_criteria_url(decision.trial)]} | _where_any("entity", sources)
+
+
+def provenance(identity: Identity, targets: Sequence[str], recorded: str, activity: str, who: Json) -> dict[str, Any]:
+    """What every Provenance of ours says: what was done to which resources, when, and by whom."""
+    return _resource(identity) | {
         "target": [{"reference": target} for target in targets],
-        "recorded": signature.recorded,
-        "policy": [_criteria_url(decision.trial)],
+        "recorded": recorded,
         "activity": {"coding": [_coding(f"{_TERMINOLOGY}/v3-DataOperation", activity)]},
         "agent": [
             {
                 "type": {"coding": [_coding(f"{_TERMINOLOGY}/provenance-participant-type", "assembler")]},
-                "who": {"reference": signature.device.reference},
+                "who": who,
             }
         ],
     }
-    sources = [{"role": "source", "what": _source(source, signature)} for source in _sources(decision)]
-    return content | _where_any("entity", sources)
 
 
 def _source(source: str, signature: Signature) -> dict[str, Any]:
     """A reference to one version of a resource; the identifier keeps the version where a server strips it."""
-    named = {"identifier": {"system": VERSION_IDENTIFIER, "value": _clean(source)}}
+    named = {"identifier": {"system": VERSION_IDENTIFIER, "value": clean(source)}}
     literal = signature.links is EvidenceLinks.LITERAL and is_literal(source)
     return {"reference": source} | named if literal else named
 
@@ -403,7 +412,7 @@ def _where_any(name: str, value: object) -> dict[str, Any]:
     return {name: value} if value else {}
 
 
-def _clean(text: str) -> str:
+def clean(text: str) -> str:
     """Without the control characters that FHIR strings must not have; words come from trial files and records."""
     return "".join(map(_allowed, text)).strip()
 
@@ -442,7 +451,10 @@ def _bundle(content: list[dict[str, Any]]) -> dict[str, Any]:
         model = _bundle_model().model_validate({"resourceType": "Bundle", "type": "transaction", "entry": content})
     except ValidationError as error:
         places = sorted({".".join(str(step) for step in one["loc"]) for one in error.errors(include_input=False)})
-        raise NotWritable(f"the transaction would not be valid R4: {', '.join(places)}") from None
+        raise NotWritable(
+            f"the transaction would not be valid R4: {', '.join(places)}",
+            remedy="look at the texts of this trial; where they are well, report this line, which holds no patient data",
+        ) from None
     made: dict[str, Any] = model.model_dump(mode="json")
     check(made)
     return made

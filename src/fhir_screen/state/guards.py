@@ -65,7 +65,7 @@ def heed(found: Iterable[str]) -> None:
 def _alarms(before: Cohort, now: Cohort, trial: str) -> Iterator[str]:
     yield from _flips(before, now, trial)
     yield from _shrinking(before, now, trial)
-    yield from _unknowns(before, now, trial)
+    yield from _unknowns(before, now)
 
 
 def _flips(before: Cohort, now: Cohort, trial: str) -> Iterator[str]:
@@ -82,7 +82,7 @@ def _shrinking(before: Cohort, now: Cohort, trial: str) -> Iterator[str]:
         yield f"{trial}: the cohort shrank from {was} to {is_now} patients"
 
 
-def _unknowns(before: Cohort, now: Cohort, trial: str) -> Iterator[str]:
+def _unknowns(before: Cohort, now: Cohort) -> Iterator[str]:
     was, is_now = len(before.verdicts), len(now.verdicts)
     if not was or not is_now:
         return

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from fhir_screen.errors import TemporaryError, UsageError
 from fhir_screen.state.guards import Cohort, Cohorts
+from fhir_screen.whole_file import write_whole
 
 GOOD: Final = "fhir-screen/good-night/1"
 NIGHT: Final = "fhir-screen/night/1"
@@ -79,16 +80,7 @@ class StateFolder:
         path = self._made() / name
         text = json.dumps(document, indent=1, ensure_ascii=False, sort_keys=False) + "\n"
         try:
-            handle, unfinished = tempfile.mkstemp(dir=self.path, prefix=f".{name}.")  # for the owner only
-            try:
-                with os.fdopen(handle, "wb") as file:
-                    file.write(text.encode("utf-8"))
-                    file.flush()
-                    os.fsync(file.fileno())
-                Path(unfinished).replace(path)
-            except BaseException:
-                Path(unfinished).unlink(missing_ok=True)
-                raise
+            write_whole(path, [text.encode("utf-8")])
         except OSError as error:
             raise _unusable(self.path, error) from error
         return path
