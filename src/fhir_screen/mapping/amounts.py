@@ -28,6 +28,8 @@ def comparison(scope: Scope, text: str) -> tuple[Relation, Fraction, str]:
 
 
 def measured(scope: Scope, doc: docs.MeasureDoc) -> core.Amounts:
+    if doc.older_stands and not doc.first_of:
+        raise scope.at("older_stands").error("only of `first_of` one stands before another", "take `older_stands:` out")
     given: list[core.Amounts] = []
     if doc.latest:
         given.append(_latest(scope.at("latest"), doc.latest))
@@ -38,7 +40,7 @@ def measured(scope: Scope, doc: docs.MeasureDoc) -> core.Amounts:
     if doc.derived:
         given.append(_derived(scope.at("derived"), doc.derived))
     if doc.first_of:
-        given.append(replace(_first_of(scope.at("first_of"), doc.first_of), older_stands=doc.older_stands == "yes"))
+        given.append(replace(_first_of(scope.at("first_of"), doc.first_of), older_stands=doc.older_stands))
     if len(given) != 1:
         raise scope.error("say one of latest, largest, mean, derived, first_of")
     return given[0]
@@ -76,7 +78,7 @@ def _latest(scope: Scope, doc: docs.LatestDoc) -> core.Latest:
     concepts(scope.at("flags"), doc.flags)
     return core.Latest(
         select, _analyte(scope, doc.analyte, select), length(scope.at("valid_for"), doc.valid_for) if doc.valid_for else None,
-        anchor_of(scope.at("before"), doc.before), doc.near, doc.same_day == "yes", tuple(doc.flags.items()),
+        anchor_of(scope.at("before"), doc.before), doc.near, doc.same_day, tuple(doc.flags.items()),
         words_of(scope.at("doubted_by"), doc.doubted_by), _count(scope.at("since_age"), doc.since_age),
         _count(scope.at("retests"), doc.retests),
     )  # fmt: skip
@@ -123,7 +125,7 @@ def _derived(scope: Scope, name: str) -> core.Derived:
         _check_mates(here.at("inputs", key), amount, list(doc.inputs)[:number])
     value = _formula(here.at("value"), doc.value, frozenset(doc.inputs))
     label = doc.label or name.replace("-", " ")
-    return core.Derived(label, doc.unit, analyte, inputs, value, doc.together == "yes", EvidenceKind(doc.evidence))
+    return core.Derived(label, doc.unit, analyte, inputs, value, doc.together, EvidenceKind(doc.evidence))
 
 
 def _check_mates(scope: Scope, amount: core.Amounts, before: Sequence[str]) -> None:

@@ -220,7 +220,7 @@ def _check_site(by_id: Mapping[str, Document], document: Document, site: SiteDoc
             if name not in atoms:
                 remedy = did_you_mean(name, atoms) or f"atoms: {', '.join(sorted(atoms)[:3])}, … (docs/clinical.md lists them)"
                 raise document.error(f"unknown atom {name!r}", ("absence_policy", name), remedy)
-            if policy == "closed" and atoms[name].never_closed == "yes":
+            if policy == "closed" and atoms[name].never_closed:
                 what = f"silence is never a no for {name}: such records are often withheld"
                 raise document.error(what, ("absence_policy", name), "leave it out, or write unknown")
     mistakes.tell()
@@ -401,7 +401,7 @@ def _zone(name: str, document: Document | None = None) -> ZoneInfo:
 def _site(document: Document | None, doc: SiteDoc) -> Site:
     if doc.time_zone:
         _zone(doc.time_zone, document)
-    closed = ClosedStudies.CANDIDATES_TOO if doc.write_closed_studies == "true" else ClosedStudies.OBSERVATION_ONLY
+    closed = ClosedStudies.CANDIDATES_TOO if doc.write_closed_studies else ClosedStudies.OBSERVATION_ONLY
     anchors = {
         name: anchor_day(name, text, document.where(("anchors", name)) if document else "") for name, text in doc.anchors.items()
     }

@@ -100,7 +100,7 @@ def compile_terms(
                 raise document.error(f"concept {name!r} is defined twice", steps, "merge the two")
             labels[name] = concept.label
             found_in[name] = frozenset(concept.found_in or doc.found_in)
-            if concept.descendants == "yes":
+            if concept.descendants:
                 descended.add(name)
             if concept.analyte:
                 _known(document, concept.analyte, analyte_table, "analyte", (*steps, "analyte"))
