@@ -160,6 +160,19 @@ def test_a_mistake_in_a_shared_rule_is_told_where_the_rule_stands(mappings: Path
     assert told.value.where.startswith(f"{shared}:3, rules.skin")
 
 
+def test_an_argument_that_a_shared_rule_does_not_have_is_told_where_it_is_handed_over(mappings: Path) -> None:
+    (mappings / "rules").mkdir()
+    (mappings / "rules" / "shared.yaml").write_text("rules:\n  skin:\n    instance_is: {find: $what}\n", encoding="utf-8")
+    trial = mappings / "trials" / "DIALIVER.yaml"
+    before = "{instance_is: {find: basal-cell-carcinoma}}"
+    handed = "{use: {rule: skin, with: {what: basal-cell-carcinoma, waht: cancer}}}"
+    trial.write_text(trial.read_text(encoding="utf-8").replace(before, handed), encoding="utf-8")
+    with pytest.raises(MappingError, match="shared rule 'skin' has no argument 'waht'") as told:
+        load(mappings)
+    assert told.value.where.endswith("criteria.E04.atoms.E04b.rule.use.with.waht")
+    assert told.value.remedy == "did you mean 'what'?"
+
+
 def test_a_shared_rule_that_uses_itself_is_an_error(mappings: Path) -> None:
     (mappings / "rules").mkdir()
     (mappings / "rules" / "shared.yaml").write_text("rules:\n  skin: {not: {use: skin}}\n", encoding="utf-8")

@@ -513,6 +513,8 @@ class ParameterDoc(Doc):
     default: str
     about: str
     choices: Names = ()
+    without_effect: YesNo = False
+    """No rule of this trial reads it: it stands so that one setting does for all trials of a site."""
 
 
 class HintDoc(Doc):
@@ -549,7 +551,11 @@ class RegistryDoc(Doc):
     id: str
     system: str = "http://clinicaltrials.gov"
     title: str
-    status: Literal["not-yet-recruiting", "recruiting", "active", "completed", "terminated", "withdrawn", "suspended"]
+    status: Literal[
+        "not-yet-recruiting", "recruiting", "enrolling-by-invitation", "active-not-recruiting", "active",
+        "suspended", "completed", "terminated", "withdrawn",
+    ]  # fmt: skip
+    """ClinicalTrials.gov's words, and `active`, a code of FHIR's own."""
     sponsor: str = ""
     phase: str = ""
     names: Names = ()

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from fhir_screen.core import rules as core
 from fhir_screen.core.dates import Span
 from fhir_screen.core.decision import AtomClass, ClosedStudies, Role, TrialIdentity
 from fhir_screen.core.trials import Atom, Criterion, Trial
-from fhir_screen.core.walk import atoms_in, kinds_of, leaves
+from fhir_screen.core.walk import atoms_in, kinds_of
 from fhir_screen.errors import MappingError, UsageError
 from fhir_screen.mapping.anchors import anchor_day
 from fhir_screen.mapping.documents import AtomDoc, CriterionDoc, LibraryDoc, ParameterDoc, SiteDoc, TrialDoc
@@ -56,15 +56,6 @@ class Study:
         ruled = frozenset[str]().union(*(kinds_of(trial) for trial in self.trials))
         also = frozenset[str]().union(*(self.shapes.resources[kind].also for kind in ruled if kind in self.shapes.resources))
         return ruled | also | {"Encounter", "Condition"}
-
-    @property
-    def index_codes(self) -> tuple[tuple[str, str], ...]:
-        """Codes (system, code) of the trials' index diseases, by which a population is found on a server."""
-        codes: dict[tuple[str, str], None] = {}
-        for trial in self.trials:
-            for concept in sorted(_index_concepts(trial)):
-                codes |= dict.fromkeys(self.terms.codes_of.get(concept, ()))
-        return tuple(codes)
 
     def zone(self, trial: Trial) -> ZoneInfo:
         return _zone(self.site.zone) if self.site.zone else ZoneInfo(str(trial.zone))
@@ -242,6 +233,8 @@ def _refused(name: str, value: str, parameter: ParameterDoc) -> tuple[str, str] 
         return f"{name}={value} is not possible", remedy
     if name.endswith("_days") and not (value.isdigit() or value == "unset"):
         return f"{name}={value} is not a number of days", f"write e.g. {name}=28"
+    if name == "min_condition_count" and not value.isdigit():
+        return f"{name}={value} is not a number of days", f"write e.g. {name}=2"
     return None
 
 
@@ -253,9 +246,7 @@ def _trial(
     parameters = _parameters(document, doc, overrides)
     own = {name: Shared(document, ("derived", name), document.content["derived"][name]) for name in doc.derived}
     ids = _atom_ids(document, doc)
-    scope = Scope(
-        document, (), terms, shapes, parameters, frozenset(ids), library, {**derived, **own}, used={"time_zone"}
-    )  # fmt: skip
+    scope = Scope(document, (), terms, shapes, parameters, frozenset(ids), library, {**derived, **own})
     compiled: list[Criterion] = []
     mistakes = Collected()
     for id_, criterion in doc.criteria.items():
@@ -266,6 +257,7 @@ def _trial(
     if doc.population not in ids:
         raise document.error(f"unknown atom {doc.population!r}", ("population",), did_you_mean(doc.population, ids))
     _check_cycles(document, criteria)
+    _check_read(document, doc, scope.used | _READ_HERE)
     effective = hashlib.sha256(repr((shared, _content([document]), sorted(parameters.items()))).encode()).hexdigest()
     identity = TrialIdentity(
         doc.trial.id, doc.version, doc.trial.title, doc.trial.status,
@@ -276,6 +268,21 @@ def _trial(
         identity, doc.population, criteria, _zone(doc.time_zone, document), frozenset({doc.trial.id, *doc.trial.names}),
         parameters, int(depth) if depth.isdigit() else None, parameters.get("use_preliminary") == "true",
     )  # fmt: skip
+
+
+_READ_HERE: Final = frozenset({"closed_world_min_depth_days", "min_condition_count", "use_preliminary", "window_bound"})
+"""Parameters that mean something wherever they are declared; all others are read by the rules that name them."""
+
+
+def _check_read(document: Document, doc: TrialDoc, read: Collection[str]) -> None:
+    """A parameter that nobody reads promises a choice that there is not."""
+    mistakes = Collected()
+    for name, parameter in doc.parameters.items():
+        with mistakes.part():
+            if name not in read and not parameter.without_effect:
+                remedy = f"name it in a rule as ${name}, take it out, or say `without_effect: \"yes\"`"
+                raise document.error(f"no rule reads the parameter {name!r}", ("parameters", name), remedy)
+    mistakes.tell()
 
 
 def _atom_ids(document: Document, doc: TrialDoc) -> dict[str, str]:
@@ -381,13 +388,6 @@ def _check_cycles(document: Document, criteria: Sequence[Criterion]) -> None:
             if atom not in seen:
                 seen.add(atom)
                 queue += uses.get(atom, ())
-
-
-def _index_concepts(trial: Trial) -> frozenset[str]:
-    rule = trial.rules[trial.population]
-    return frozenset[str]().union(
-        *(leaf.select.find for leaf in leaves(rule) if isinstance(leaf, core.Has) and "Condition" in leaf.select.kinds)
-    )
 
 
 def _zone(name: str, document: Document | None = None) -> ZoneInfo:

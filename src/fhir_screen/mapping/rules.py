@@ -264,15 +264,22 @@ def _use(scope: Scope, body: Any) -> core.Rule:
         raise scope.error(f"shared rule {doc.rule!r} uses itself")
     shared = scope.library[doc.rule]
     inner = replace(
-        scope, document=shared.document, steps=shared.steps, parameters={**scope.parameters, **doc.with_}, depth=scope.depth + 1
-    )
+        scope, document=shared.document, steps=shared.steps, parameters={**scope.parameters, **doc.with_}, used=set(),
+        depth=scope.depth + 1,
+    )  # fmt: skip
     try:
-        return compile_rule(inner, shared.content)
+        rule = compile_rule(inner, shared.content)
     except MappingError as mistake:
         if not doc.with_ or mistake.where.startswith(f"{scope.document.path}:"):
             raise
         handed = ", ".join(f"{name}: {value}" for name, value in doc.with_.items())
         raise scope.error(f"{mistake.what} (in {mistake.where}, with {handed})", mistake.remedy) from mistake
+    for name in doc.with_:
+        if name not in inner.used:
+            remedy = did_you_mean(name, inner.used) or "take it out"
+            raise scope.at("with", name).error(f"shared rule {doc.rule!r} has no argument {name!r}", remedy)
+    scope.used.update(inner.used - doc.with_.keys())
+    return rule
 
 
 def _atom(scope: Scope, body: Any) -> core.Rule:
@@ -320,7 +327,6 @@ VERBS: Mapping[str, Callable[[Scope, Any], core.Rule]] = {
     "doubt": _doubt,
     "choose": _choose,
     "use": _use,
-    "atom": _atom,
     "coded": _coded,
     "judged": _judge,
     "fixed": _constant,

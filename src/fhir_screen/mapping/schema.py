@@ -58,7 +58,6 @@ VERBS: Final[Mapping[str, type[BaseModel] | Schema]] = {
     "doubt": docs.DoubtDoc,
     "choose": docs.ChooseDoc,
     "use": docs.UseDoc,
-    "atom": _TEXT,
     "coded": _RULE,
     "judged": _RULE,
     "fixed": docs.ConstantDoc,

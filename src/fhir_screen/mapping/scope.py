@@ -43,6 +43,7 @@ class Scope:
     absence: str = ""
     least_conditions: int = 1
     used: set[str] = field(default_factory=set)
+    """The parameters that rules have named so far: one that nobody names is a mistake."""
     depth: int = 0
 
     def at(self, *steps: str | int) -> Scope:
