@@ -72,6 +72,7 @@ def test_a_mistake_is_told_with_its_place_and_a_remedy(mappings: Path, mistake: 
     expected = f"{where}:{line_of(where, before, mistake)}" + (f", {mistake['at']}" if mistake.get("at") else "")
     assert mistake["says"] in error.what
     assert error.where == expected if mistake.get("at") else error.where.startswith(expected)
+    assert error.remedy
     assert mistake.get("try", "") in error.remedy
     assert error.exit_code == 2
 
@@ -100,6 +101,7 @@ def test_a_file_that_is_no_mapping_at_all_is_named(mappings: Path, content: byte
     with pytest.raises(MappingError, match=says) as told:
         load(mappings)
     assert told.value.where.startswith(str(mappings / "units.yaml"))
+    assert told.value.remedy
 
 
 def test_the_unharmed_mappings_load(mappings: Path) -> None:

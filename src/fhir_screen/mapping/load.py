@@ -12,7 +12,6 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from fhir_screen.core import rules as core
-from fhir_screen.core.dates import Span
 from fhir_screen.core.decision import AtomClass, ClosedStudies, Role, TrialIdentity
 from fhir_screen.core.trials import Atom, Criterion, Trial
 from fhir_screen.core.walk import atoms_in, kinds_of
@@ -26,7 +25,7 @@ from fhir_screen.mapping.shapes import ResourceShape, Shapes
 from fhir_screen.mapping.shaping import compile_shapes
 from fhir_screen.mapping.validation import validated
 from fhir_screen.mapping.vocabulary import Terms, compile_terms
-from fhir_screen.mapping.yamlfile import Document, Steps, did_you_mean, read_yaml
+from fhir_screen.mapping.yamlfile import Document, Steps, did_you_mean, one_of, read_yaml
 
 _CLOSED = frozenset({"completed", "terminated", "withdrawn", "suspended"})
 
@@ -118,7 +117,8 @@ def _included(site: Document, name: str) -> tuple[Document, SiteDoc]:
     document = read_yaml(site.path.parent / name)
     doc = validated(SiteDoc, document)
     if extra := set(document.content) - {"codes", "units"}:
-        raise document.error(f"an included file holds codes and units alone (found {min(extra)!r})", (min(extra),))
+        what = f"an included file holds codes and units alone (found {min(extra)!r})"
+        raise document.error(what, (min(extra),), "put it into the site file")
     return document, doc
 
 
@@ -131,7 +131,7 @@ def _check_types(concepts: Iterable[Document], shapes: Shapes) -> None:
         for steps, kinds in named:
             for kind in [kinds] if isinstance(kinds, str) else kinds:
                 if kind not in shapes.resources:
-                    raise document.error(f"unknown resource type {kind!r}", steps, did_you_mean(kind, shapes.resources))
+                    raise document.error(f"unknown resource type {kind!r}", steps, one_of(kind, "resource types", shapes.resources))
 
 
 def _yaml(folder: Path) -> list[Path]:
@@ -183,14 +183,14 @@ def _chosen(by_id: Mapping[str, Document], wanted: Sequence[str], folder: Path) 
 
 
 def _known_trial(trial: str, by_id: Mapping[str, Document]) -> str:
-    return did_you_mean(trial, by_id) or f"trials here: {', '.join(sorted(by_id))}"
+    return one_of(trial, "trials here", by_id)
 
 
 def _check_settings(screened: Iterable[Document], settings: Mapping[str, str]) -> None:
     known = {name for document in screened for name in validated(TrialDoc, document).parameters}
     for name in settings:
         if name not in known:
-            raise UsageError(f"no screened trial has a parameter {name!r}", remedy=did_you_mean(name, known))
+            raise UsageError(f"no screened trial has a parameter {name!r}", remedy=one_of(name, "parameters", known))
 
 
 def _check_site(by_id: Mapping[str, Document], document: Document, site: SiteDoc) -> None:
@@ -229,8 +229,7 @@ def _check_parameter(document: Document, name: str, value: str, known: Mapping[s
 def _refused(name: str, value: str, parameter: ParameterDoc) -> tuple[str, str] | None:
     """What is wrong with the value of a parameter, and a remedy."""
     if parameter.choices and value not in parameter.choices:
-        remedy = did_you_mean(value, parameter.choices) or f"one of {', '.join(parameter.choices)}"
-        return f"{name}={value} is not possible", remedy
+        return f"{name}={value} is not possible", one_of(value, "choices", parameter.choices)
     if name.endswith("_days") and not (value.isdigit() or value == "unset"):
         return f"{name}={value} is not a number of days", f"write e.g. {name}=28"
     if name == "min_condition_count" and not value.isdigit():
@@ -255,7 +254,7 @@ def _trial(
     mistakes.tell()
     criteria = tuple(compiled)
     if doc.population not in ids:
-        raise document.error(f"unknown atom {doc.population!r}", ("population",), did_you_mean(doc.population, ids))
+        raise document.error(f"unknown atom {doc.population!r}", ("population",), one_of(doc.population, "atoms", ids))
     _check_cycles(document, criteria)
     _check_read(document, doc, scope.used | _READ_HERE)
     effective = hashlib.sha256(repr((shared, _content([document]), sorted(parameters.items()))).encode()).hexdigest()
@@ -336,11 +335,11 @@ def _least_conditions(scope: Scope, doc: CriterionDoc) -> int:
 def _check_instances(scope: Scope, named: str, atoms: Iterable[Atom]) -> None:
     each = next((a for a in atoms if a.id == named), None)
     if each is None:
-        raise scope.error(f"{named!r} is not an atom of this criterion", did_you_mean(named, [a.id for a in atoms]))
+        raise scope.error(f"{named!r} is not an atom of this criterion", one_of(named, "atoms here", [a.id for a in atoms]))
     try:
         core.named_instances(each.rule)
     except ValueError as cause:
-        raise scope.error(f"{named!r}: {cause}") from cause
+        raise scope.error(f"{named!r}: {cause}", "name an atom whose rule is one `has`, or an `any` that begins with one") from cause
 
 
 def _named_in(content: Any) -> frozenset[str]:
@@ -427,10 +426,3 @@ def _telling(content: Any) -> Any:
             return [_telling(value) for value in content]
         case _:
             return content
-
-
-def day_of(text: str) -> date | None:
-    """A day of the command line: YYYY-MM-DD and nothing else."""
-    span = Span.parse(text, ZoneInfo("UTC"))
-    return span.first if span and span.exact and span.moment is None and len(text) == 10 else None
-

@@ -14,7 +14,7 @@ from fhir_screen.mapping import documents as docs
 from fhir_screen.mapping.amounts import check_limit, comparison, label_of, measured, ratio
 from fhir_screen.mapping.scope import Scope, checked, filled
 from fhir_screen.mapping.selectors import anchor_of, concepts, during, length, selector, timing, truth_of
-from fhir_screen.mapping.yamlfile import did_you_mean
+from fhir_screen.mapping.yamlfile import one_of
 
 
 def compile_rule(scope: Scope, content: Any) -> core.Rule:
@@ -28,7 +28,7 @@ def compile_rule(scope: Scope, content: Any) -> core.Rule:
         raise scope.error(f"a rule is one verb and what it says (found {found or 'nothing'})", f"verbs: {verbs}")
     verb, body = next(iter(content.items()))
     if verb not in VERBS:
-        raise scope.at(verb).error(f"unknown verb {verb!r}", did_you_mean(verb, VERBS) or f"verbs: {', '.join(sorted(VERBS))}")
+        raise scope.at(verb).error(f"unknown verb {verb!r}", one_of(verb, "verbs", VERBS))
     return VERBS[verb](scope.at(verb), body)
 
 
@@ -173,7 +173,7 @@ def _age(scope: Scope, body: Any) -> core.Rule:
 
 def _sex(scope: Scope, body: Any) -> core.Rule:
     if body not in ("male", "female"):
-        raise scope.error(f"sex is male or female (found {body!r})")
+        raise scope.error(f"{body!r} is no sex that a rule asks for", "write male or female")
     return core.Sex(body)
 
 
@@ -191,7 +191,7 @@ def _instance_state(scope: Scope, body: Any) -> core.Rule:
 
 def _rules(scope: Scope, body: Any) -> tuple[core.Rule, ...]:
     if not isinstance(body, list) or not body:
-        raise scope.error("a list of rules is expected here")
+        raise scope.error("a list of rules is expected here", "write [one, another], or lines that begin with -")
     return tuple(compile_rule(scope.at(n), item) for n, item in enumerate(body))
 
 
@@ -250,7 +250,7 @@ def _choose(scope: Scope, body: Any) -> core.Rule:
     for case in doc.cases:
         compile_rule(scope.at("cases", case), doc.cases[case])
     if doc.by not in doc.cases:
-        raise scope.error(f"no case for {doc.by!r}", did_you_mean(doc.by, doc.cases) or f"cases: {', '.join(doc.cases)}")
+        raise scope.error(f"no case for {doc.by!r}", one_of(doc.by, "cases", doc.cases))
     return compile_rule(scope.at("cases", doc.by), doc.cases[doc.by])
 
 
@@ -259,9 +259,9 @@ def _use(scope: Scope, body: Any) -> core.Rule:
         body = {"rule": body}
     doc = checked(docs.UseDoc, scope, body)
     if doc.rule not in scope.library:
-        raise scope.error(f"unknown shared rule {doc.rule!r}", did_you_mean(doc.rule, scope.library))
+        raise scope.error(f"unknown shared rule {doc.rule!r}", one_of(doc.rule, "shared rules", scope.library))
     if scope.depth > 10:
-        raise scope.error(f"shared rule {doc.rule!r} uses itself")
+        raise scope.error(f"shared rule {doc.rule!r} uses itself", "break the circle")
     shared = scope.library[doc.rule]
     inner = replace(
         scope, document=shared.document, steps=shared.steps, parameters={**scope.parameters, **doc.with_}, used=set(),
@@ -276,15 +276,15 @@ def _use(scope: Scope, body: Any) -> core.Rule:
         raise scope.error(f"{mistake.what} (in {mistake.where}, with {handed})", mistake.remedy) from mistake
     for name in doc.with_:
         if name not in inner.used:
-            remedy = did_you_mean(name, inner.used) or "take it out"
-            raise scope.at("with", name).error(f"shared rule {doc.rule!r} has no argument {name!r}", remedy)
+            what = f"shared rule {doc.rule!r} has no argument {name!r}"
+            raise scope.at("with", name).error(what, one_of(name, "it reads", inner.used))
     scope.used.update(inner.used - doc.with_.keys())
     return rule
 
 
 def _atom(scope: Scope, body: Any) -> core.Rule:
     if body not in scope.atoms:
-        raise scope.error(f"unknown atom {body!r}", did_you_mean(str(body), scope.atoms))
+        raise scope.error(f"unknown atom {body!r}", one_of(str(body), "atoms", scope.atoms))
     return core.AtomRef(body)
 
 

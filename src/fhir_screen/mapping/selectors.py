@@ -14,7 +14,7 @@ from fhir_screen.core.words import Words
 from fhir_screen.mapping import documents as docs
 from fhir_screen.mapping.scope import Scope
 from fhir_screen.mapping.vocabulary import CONCEPTS_LISTED
-from fhir_screen.mapping.yamlfile import did_you_mean
+from fhir_screen.mapping.yamlfile import did_you_mean, one_of
 
 ANCHORS = frozenset(
     {"as_of", "screening_date", "consent_date", "enrolment_date", "planned_tissue_collection_date", "planned_infusion_date"}
@@ -53,7 +53,7 @@ def _check_shapes(scope: Scope, doc: docs.SelectorDoc, kinds: frozenset[str]) ->
     """The types, facets and links that a rule names are those of `resources.yaml`."""
     for kind in doc.in_:
         if kind not in scope.shapes:
-            raise scope.at("in").error(f"unknown resource type {kind!r}", did_you_mean(kind, scope.shapes))
+            raise scope.at("in").error(f"unknown resource type {kind!r}", one_of(kind, "resource types", scope.shapes))
     shapes = [scope.shapes[kind] for kind in kinds if kind in scope.shapes]
     facets = {name for s in shapes for name in (*s.facets, *(s.components.facets if s.components else ()))}
     for name in doc.where:
@@ -69,17 +69,16 @@ def _check_link(scope: Scope, name: str, kinds: Iterable[str]) -> None:
 
 
 def _check_place(scope: Scope, what: str, name: str, known: Iterable[str]) -> None:
-    names = sorted(known)
+    names = list(known)
     if name not in names:
-        remedy = did_you_mean(name, names) or f"known here: {', '.join(names) or 'none'}"
-        raise scope.error(f"no resource type here has a {what} {name!r}", remedy)
+        raise scope.error(f"no resource type here has a {what} {name!r}", one_of(name, "known here", names))
 
 
 def words_of(scope: Scope, name: str) -> Words | None:
     if not name or name == "none":
         return None
     if name not in scope.terms.words:
-        raise scope.at("words").error(f"unknown list of words {name!r}", did_you_mean(name, scope.terms.words))
+        raise scope.at("words").error(f"unknown list of words {name!r}", one_of(name, "lists", scope.terms.words))
     return scope.terms.words[name]
 
 
@@ -176,7 +175,7 @@ def _window_length(scope: Scope, text: str) -> Length:
 
 def anchor_of(scope: Scope, name: str) -> str:
     if name not in ANCHORS:
-        raise scope.error(f"unknown anchor {name!r}", did_you_mean(name, ANCHORS) or f"anchors: {', '.join(sorted(ANCHORS))}")
+        raise scope.error(f"unknown anchor {name!r}", one_of(name, "anchors", ANCHORS))
     return name
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC
 from fractions import Fraction
 
 from fhir_screen.core.chart import UpperLimit, Vocabulary
@@ -19,7 +18,6 @@ from fhir_screen.core.codes import (
     canonical_code,
     canonical_uri,
 )
-from fhir_screen.core.dates import Span
 from fhir_screen.core.quantities import Interval
 from fhir_screen.core.units import Analyte, Factor, UnitTable, folded
 from fhir_screen.core.words import Words
@@ -36,8 +34,9 @@ from fhir_screen.mapping.documents import (
     WordsDoc,
 )
 from fhir_screen.mapping.mistakes import Collected
+from fhir_screen.mapping.scalars import day_of, fraction_of
 from fhir_screen.mapping.validation import validated
-from fhir_screen.mapping.yamlfile import Document, Steps, did_you_mean
+from fhir_screen.mapping.yamlfile import Document, Steps, did_you_mean, one_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +191,8 @@ def _add_rows(
     for number, row in enumerate(concept.codes):
         here = (*steps, "codes", number)
         if len(row) not in (4, 5):
-            raise document.error("a row is [system, code, display, verification] and perhaps a number", here)
+            remedy = "write [system, code, display, verification] and perhaps a number"
+            raise document.error("a code is a row of four or five", here, remedy)
         keys = doc.joint.get(row[0]) or (row[0],)
         for key in keys:
             _known(document, key, doc.systems, "code system", here, doc.joint)
@@ -306,11 +306,10 @@ def _range(document: Document, text: str, steps: Steps) -> Interval:
 
 
 def _fraction(document: Document, text: str, steps: Steps, remedy: str = "write 0.1 or 1/88.42") -> Fraction:
-    top, _, bottom = text.partition("/")
-    try:
-        return Fraction(top.strip()) / Fraction(bottom.strip() or 1)
-    except (ValueError, ZeroDivisionError):
-        raise document.error(f"{text!r} is not a number or a fraction", steps, remedy) from None
+    number = fraction_of(text)
+    if number is None:
+        raise document.error(f"{text!r} is not a number or a fraction", steps, remedy)
+    return number
 
 
 def _upper_limits(
@@ -329,7 +328,7 @@ def _upper_limits(
         if analyte is None or unit not in analyte.factors:
             raise document.error(f"{entry.test} does not come in {unit!r}", (*steps, "high"), f"write e.g. {value} U/L")
         for key, day in (("from", entry.from_), ("until", entry.until)):
-            if day and ((span := Span.parse(day, UTC)) is None or not span.exact or span.moment is not None):
+            if day and day_of(day) is None:
                 raise document.error(f"{day!r} is not a day", (*steps, key), "write YYYY-MM-DD")
         limits.append(
             UpperLimit(entry.test, _fraction(document, value, steps), unit, entry.sex or None, entry.from_, entry.until)
@@ -338,8 +337,12 @@ def _upper_limits(
 
 
 def _known(
-    document: Document, name: str, known: Iterable[str], what: str, steps: Steps, also: Iterable[str] = (), remedy: str = ""
+    document: Document, name: str, known: Collection[str], what: str, steps: Steps, also: Iterable[str] = (), remedy: str = ""
 ) -> None:
     """``also``: what may have been meant as well; ``remedy``: what to do where nothing is near."""
     if name not in known:
-        raise document.error(f"unknown {what} {name!r}", steps, did_you_mean(name, [*known, *also]) or remedy)
+        raise document.error(f"unknown {what} {name!r}", steps, _remedied(name, what, [*known, *also], remedy))
+
+
+def _remedied(name: str, what: str, known: Iterable[str], remedy: str) -> str:
+    return (did_you_mean(name, known) or remedy) if remedy else one_of(name, f"{what}s", known)
