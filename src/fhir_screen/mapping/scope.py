@@ -44,6 +44,8 @@ class Scope:
     least_conditions: int = 1
     used: set[str] = field(default_factory=set)
     """The parameters that rules have named so far: one that nobody names is a mistake."""
+    asked_for: set[str] = field(default_factory=set)
+    """The concepts that rules have named so far, in trials compiled before this one too."""
     depth: int = 0
 
     def at(self, *steps: str | int) -> Scope:

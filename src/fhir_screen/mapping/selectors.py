@@ -88,6 +88,7 @@ def concepts(scope: Scope, names: Iterable[str]) -> frozenset[str]:
         if name not in known:
             here = next((scope.at(s) for s in (number, name) if (*scope.steps, s) in scope.document.lines), scope)
             raise here.error(f"unknown concept {name!r}", did_you_mean(name, known) or CONCEPTS_LISTED)
+        scope.asked_for.add(name)
     return frozenset(names)
 
 
