@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from fhir_screen.mapping.load import load, packaged_mappings
+from fhir_screen.mapping.vocabulary import OF_THE_CORE
 from fhir_screen.mapping.yamlfile import read_yaml
 
 SOURCE = Path(__file__).parents[1] / "src" / "fhir_screen"
@@ -161,6 +162,12 @@ def test_no_trial_atom_or_parameter_of_a_trial_is_known_to_the_code() -> None:
         ids |= {c.id for c in trial.criteria} | {a.id for c in trial.criteria for a in c.atoms}
     found = {(path, one) for path, tree in MODULES.items() for text in strings(tree) for one in ids if one in text}
     assert found == set()
+
+
+def test_the_concepts_that_the_code_knows_by_name_are_listed() -> None:
+    concepts = load().terms.found_in
+    readers = {path for path in MODULES if path.startswith(("core/", "mapping/")) and path != "mapping/vocabulary.py"}
+    assert {text for path in readers for text in strings(MODULES[path]) if text in concepts} == OF_THE_CORE
 
 
 def test_no_clinical_code_is_known_to_the_code() -> None:

@@ -19,7 +19,7 @@ from fhir_screen.mapping.shaping import compile_shapes
 from fhir_screen.mapping.study import Site, Study, zone_of
 from fhir_screen.mapping.trials import compile_trial, refused
 from fhir_screen.mapping.validation import validated
-from fhir_screen.mapping.vocabulary import compile_terms
+from fhir_screen.mapping.vocabulary import OF_THE_CORE, compile_terms
 from fhir_screen.mapping.yamlfile import Document, Steps, did_you_mean, one_of, read_yaml
 
 
@@ -69,7 +69,7 @@ def load(
     of_site = [*([site_document] if site_document else []), *(document for document, _ in included)]
     shared = digest_of([systems, analytes, units, words, resources, *concepts, *rules, *of_site])
     compiled: list[Trial] = []
-    asked_for: set[str] = set()
+    asked_for = set(OF_THE_CORE)
     for document in documents:
         with mistakes.part():
             scope = Scope(document, (), terms, shapes.resources, {}, library=library, derived=derived, asked_for=asked_for)

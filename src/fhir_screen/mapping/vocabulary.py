@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import Final
 
 from fhir_screen.core.chart import UpperLimit, Vocabulary
 from fhir_screen.core.codes import (
@@ -37,6 +38,14 @@ from fhir_screen.mapping.mistakes import Collected
 from fhir_screen.mapping.scalars import day_of, fraction_of
 from fhir_screen.mapping.validation import validated
 from fhir_screen.mapping.yamlfile import Document, Steps, did_you_mean, one_of
+
+OF_THE_CORE: Final = frozenset(
+    {
+        "qual-positive", "qual-negative", "qual-indeterminate", "interpretation-high", "interpretation-normal",
+        "interpretation-low", "sex-male", "sex-female", "population-adult",
+    }
+)  # fmt: skip
+"""Concepts by which every answer and every reference range is read, without a rule that names them."""
 
 
 @dataclass(frozen=True, slots=True)
