@@ -125,6 +125,15 @@ def test_all_mistakes_of_parts_that_do_not_hang_together_are_told_at_once(mappin
     assert str(told.value).endswith("8 mistakes")
 
 
+def test_a_spelling_that_means_two_units_is_told_of_an_included_file_too(mappings: Path) -> None:
+    (mappings.parent / "local.yaml").write_text("units: {mg: [mg/dL]}\n", encoding="utf-8")
+    site = mappings.parent / "site.yaml"
+    site.write_text("include: local.yaml\n", encoding="utf-8")
+    with pytest.raises(MappingError, match="the spelling 'mg/dL' already means mg/dL") as told:
+        load(mappings, site)
+    assert told.value.where == f"{mappings.parent / 'local.yaml'}:1, units.mg[0]"
+
+
 def test_mistakes_in_two_criteria_are_both_told(mappings: Path) -> None:
     trial = mappings / "trials" / "DIALIVER.yaml"
     text = trial.read_text("utf-8")
