@@ -152,7 +152,7 @@ def _rules_in(example: Example, content: Any) -> list[Any]:
 
 def _parameters_of_the_packaged_trials() -> dict[str, Any]:
     trials = [read_yaml(path).content["parameters"] for path in sorted((packaged_mappings() / "trials").glob("*.yaml"))]
-    return {name: parameter for trial in trials for name, parameter in trial.items()}
+    return {name: {**parameter, "without_effect": "yes"} for trial in trials for name, parameter in trial.items()}
 
 
 def test_every_yaml_block_of_the_manual_is_loaded() -> None:

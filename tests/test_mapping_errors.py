@@ -72,6 +72,7 @@ def test_a_mistake_is_told_with_its_place_and_a_remedy(mappings: Path, mistake: 
     expected = f"{where}:{line_of(where, before, mistake)}" + (f", {mistake['at']}" if mistake.get("at") else "")
     assert mistake["says"] in error.what
     assert error.where == expected if mistake.get("at") else error.where.startswith(expected)
+    assert error.remedy
     assert mistake.get("try", "") in error.remedy
     assert error.exit_code == 2
 
@@ -100,6 +101,7 @@ def test_a_file_that_is_no_mapping_at_all_is_named(mappings: Path, content: byte
     with pytest.raises(MappingError, match=says) as told:
         load(mappings)
     assert told.value.where.startswith(str(mappings / "units.yaml"))
+    assert told.value.remedy
 
 
 def test_the_unharmed_mappings_load(mappings: Path) -> None:
@@ -121,6 +123,15 @@ def test_all_mistakes_of_parts_that_do_not_hang_together_are_told_at_once(mappin
     assert all(one.remedy for one in told.value.found)
     assert str(told.value).count("error: ") == 7
     assert str(told.value).endswith("8 mistakes")
+
+
+def test_a_spelling_that_means_two_units_is_told_of_an_included_file_too(mappings: Path) -> None:
+    (mappings.parent / "local.yaml").write_text("units: {mg: [mg/dL]}\n", encoding="utf-8")
+    site = mappings.parent / "site.yaml"
+    site.write_text("include: local.yaml\n", encoding="utf-8")
+    with pytest.raises(MappingError, match="the spelling 'mg/dL' already means mg/dL") as told:
+        load(mappings, site)
+    assert told.value.where == f"{mappings.parent / 'local.yaml'}:1, units.mg[0]"
 
 
 def test_mistakes_in_two_criteria_are_both_told(mappings: Path) -> None:
@@ -158,6 +169,19 @@ def test_a_mistake_in_a_shared_rule_is_told_where_the_rule_stands(mappings: Path
     with pytest.raises(MappingError, match=r"unknown parameter \$what") as told:
         load(mappings)
     assert told.value.where.startswith(f"{shared}:3, rules.skin")
+
+
+def test_an_argument_that_a_shared_rule_does_not_have_is_told_where_it_is_handed_over(mappings: Path) -> None:
+    (mappings / "rules").mkdir()
+    (mappings / "rules" / "shared.yaml").write_text("rules:\n  skin:\n    instance_is: {find: $what}\n", encoding="utf-8")
+    trial = mappings / "trials" / "DIALIVER.yaml"
+    before = "{instance_is: {find: basal-cell-carcinoma}}"
+    handed = "{use: {rule: skin, with: {what: basal-cell-carcinoma, waht: cancer}}}"
+    trial.write_text(trial.read_text(encoding="utf-8").replace(before, handed), encoding="utf-8")
+    with pytest.raises(MappingError, match="shared rule 'skin' has no argument 'waht'") as told:
+        load(mappings)
+    assert told.value.where.endswith("criteria.E04.atoms.E04b.rule.use.with.waht")
+    assert told.value.remedy == "did you mean 'what'?"
 
 
 def test_a_shared_rule_that_uses_itself_is_an_error(mappings: Path) -> None:

@@ -126,6 +126,8 @@ def test_every_shipped_path_finds_what_the_library_finds(path: str, resource: An
         ("$.a where $.b", "is not allowed in a path"),
         ("$.a[\\b]", "is not allowed in a path"),
         ("$.a[", "not a JSONPath"),
+        ("$.a.`split(b)`", "not a JSONPath"),
+        ("$.a.é", "not a JSONPath"),
         ("$.a[::0]", "a slice has to step forward or back"),
         ("", "not a JSONPath"),
         ("$." + "a" * 300, "longer than 300 characters"),

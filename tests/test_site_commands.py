@@ -17,6 +17,8 @@ from werkzeug import Request, Response
 import site_mapping_output
 from commands import fhir_screen
 from fake_fhir import FakeFhir, fhir_json
+from fhir_screen.mapping.load import load, packaged_mappings
+from fhir_screen.mapping.names import site_names
 from fhir_screen.mapping.yamlfile import read_yaml
 from tiny import DAY, LOINC, SNOMED, Resource, chart, mappings, write
 
@@ -427,6 +429,23 @@ def test_concepts_are_found_by_what_sites_call_them_and_what_never_counts_says_s
         assert fhir_screen("concepts", word).out == "lab-hemoglobin-mass  hemoglobin (Observation; 8 codes)\n"
     (line,) = fhir_screen("concepts", "lab-hemoglobin-NEVER").out.splitlines()
     assert line == "lab-hemoglobin-NEVER  never counts: look-alike (Observation; 1 code)"
+
+
+def test_a_concept_that_no_criterion_asks_for_says_so() -> None:
+    every = json.loads(fhir_screen("concepts", "--json").stdout)["concepts"]
+    idle = {one["concept"] for one in every if one["counts"] and not one["asked_for"]}
+    assert {"onc-tumor-size", "dx-hypertension", "ae-grade-low"} <= idle
+    # kps-score is asked for where a parameter says so, and qual-indeterminate of every test.
+    assert not {"onc-tumor-size-longest", "kps-score", "lab-egfr-bsa", "qual-indeterminate", "stage-iiic"} & idle
+    (line,) = fhir_screen("concepts", "vital-bp-panel").stdout.splitlines()
+    assert line == "vital-bp-panel  no criterion asks for it: blood pressure panel (Observation; 1 code)"
+
+
+def test_what_sites_call_a_test_leads_to_a_concept_that_a_criterion_asks_for() -> None:
+    study = load()
+    names = site_names(packaged_mappings(), study.terms)
+    assert names
+    assert names.keys() - study.asked_for == set()
 
 
 def test_a_report_of_hostile_texts_computes_nothing_and_runs_nothing(tiny: Path, tmp_path: Path) -> None:

@@ -28,8 +28,8 @@ from fhir_screen.fhir.search import PATIENTS_PER_SEARCH
 from fhir_screen.fhir.server import FhirServer
 from fhir_screen.fhir.sinks import Outcome, Recorded, Sink
 from fhir_screen.mapping.anchors import Anchors
-from fhir_screen.mapping.load import Study
 from fhir_screen.mapping.population import index_tokens
+from fhir_screen.mapping.study import Study
 from fhir_screen.mapping.yamlfile import did_you_mean
 from fhir_screen.report.inventory import kinds_looked_at, unmapped
 

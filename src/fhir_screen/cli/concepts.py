@@ -15,7 +15,7 @@ from fhir_screen.cli.output import emit, say
 from fhir_screen.core.words import Words
 from fhir_screen.mapping.load import packaged_mappings
 from fhir_screen.mapping.names import site_names
-from fhir_screen.mapping.vocabulary import Terms
+from fhir_screen.mapping.study import Study
 from fhir_screen.report.wording import counted
 
 
@@ -27,16 +27,16 @@ def concepts(words: tuple[str, ...], as_json: bool, mappings: Path | None) -> No
     """List the concepts of the mappings: name, meaning, resource types, number of codes. WORDS narrow it down.
 
     What a test is called at sites (혈색소, Hämoglobin) is found too. A concept marked "never counts" takes codes that
-    look alike and mean something else.
+    look alike and mean something else; one marked "no criterion asks for it" decides nothing by itself.
 
     \b
     Example:  fhir-screen concepts hemoglobin
     """
     want = asked({"mappings": mappings})
     chosen = settings_of(want)
-    terms = study_of(want, chosen).terms
-    names = site_names(chosen.mappings or packaged_mappings(), terms)
-    found = [row for row in _rows(terms) if all(_is_called(row, word, names) for word in words)]
+    study = study_of(want, chosen)
+    names = site_names(chosen.mappings or packaged_mappings(), study.terms)
+    found = [row for row in _rows(study) if all(_is_called(row, word, names) for word in words)]
     if as_json:
         emit([json.dumps({"schema": "fhir-screen/concepts/1", "concepts": found}, ensure_ascii=False) + "\n"])
     else:
@@ -52,7 +52,8 @@ def _is_called(row: dict[str, Any], word: str, names: Mapping[str, Words]) -> bo
     return word.lower() in f"{row['concept']} {row['label']}".lower() or bool(at_sites and at_sites.find([word]))
 
 
-def _rows(terms: Terms) -> Iterator[dict[str, Any]]:
+def _rows(study: Study) -> Iterator[dict[str, Any]]:
+    terms = study.terms
     for name in sorted(terms.found_in):
         yield {
             "concept": name,
@@ -60,11 +61,12 @@ def _rows(terms: Terms) -> Iterator[dict[str, Any]]:
             "types": sorted(terms.found_in[name]),
             "codes": len(terms.codes_of.get(name, ())),
             "counts": not name.endswith("-NEVER"),
+            "asked_for": name in study.asked_for,
         }
 
 
 def _lines(found: list[dict[str, Any]]) -> Iterator[str]:
     width = max((len(row["concept"]) for row in found), default=0)
     for row in found:
-        label = row["label"] if row["counts"] else f"never counts: {row['label']}"
-        yield f"{row['concept']:<{width}}  {label} ({', '.join(row['types'])}; {counted(row['codes'], 'code')})\n"
+        mark = "never counts: " if not row["counts"] else "" if row["asked_for"] else "no criterion asks for it: "
+        yield f"{row['concept']:<{width}}  {mark}{row['label']} ({', '.join(row['types'])}; {counted(row['codes'], 'code')})\n"

@@ -15,7 +15,7 @@ from fhir_screen.cli.patients import SAMPLES, Heard, of_population, packaged_sam
 from fhir_screen.cli.printing import printed
 from fhir_screen.cli.run import sink, written
 from fhir_screen.core.decision import Decision
-from fhir_screen.mapping.load import Study
+from fhir_screen.mapping.study import Study
 from fhir_screen.nightly import Night, Screened, candidates_only, night
 from fhir_screen.report.languages import LANGUAGES
 from fhir_screen.settings import Settings

@@ -17,7 +17,7 @@ from fhir_screen.errors import PreflightError, UsageError
 from fhir_screen.fhir.server import FhirServer
 from fhir_screen.fhir.terminology import Descendant, NotExpanded, as_overlay
 from fhir_screen.fhir.terminology import expand as ask
-from fhir_screen.mapping.load import Study
+from fhir_screen.mapping.study import Study
 from fhir_screen.mapping.yamlfile import did_you_mean
 
 

@@ -16,7 +16,7 @@ from fhir_screen.cli.patients import Heard, screened
 from fhir_screen.core.decision import Decision
 from fhir_screen.core.trials import Trial
 from fhir_screen.errors import UsageError
-from fhir_screen.mapping.load import Study
+from fhir_screen.mapping.study import Study
 from fhir_screen.mapping.yamlfile import did_you_mean
 from fhir_screen.nightly import Screened
 from fhir_screen.report import explain as notes

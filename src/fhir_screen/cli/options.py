@@ -14,7 +14,9 @@ import click
 from fhir_screen.errors import UsageError
 from fhir_screen.fhir.pull import ByGroup, Everyone, Population
 from fhir_screen.mapping.anchors import Anchors, load_anchors
-from fhir_screen.mapping.load import Study, day_of, load
+from fhir_screen.mapping.load import load
+from fhir_screen.mapping.scalars import day_of
+from fhir_screen.mapping.study import Study
 from fhir_screen.nightly import Request
 from fhir_screen.report.languages import LANGUAGES
 from fhir_screen.settings import Settings, settings

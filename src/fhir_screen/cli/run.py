@@ -32,7 +32,7 @@ from fhir_screen.fhir.connection import own_version
 from fhir_screen.fhir.server import FhirServer
 from fhir_screen.fhir.sinks import Destination, FolderSink, PlanSink, Recorded, ServerSink, Sink
 from fhir_screen.fhir.writer import EvidenceLinks, Signature
-from fhir_screen.mapping.load import Study
+from fhir_screen.mapping.study import Study
 from fhir_screen.nightly import Night, is_server, night
 from fhir_screen.report.changes import lines, listed, summary
 from fhir_screen.settings import Settings, state_folder

@@ -6,16 +6,17 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from fractions import Fraction
-from typing import Any
+from typing import Any, Final
 
 from fhir_screen.core import rules as core
 from fhir_screen.core.answers import EvidenceKind
 from fhir_screen.core.quantities import Relation, number_text
 from fhir_screen.core.units import limit
 from fhir_screen.mapping import documents as docs
+from fhir_screen.mapping.scalars import fraction_of
 from fhir_screen.mapping.scope import Scope, checked, filled
 from fhir_screen.mapping.selectors import ANCHORS, anchor_of, concepts, length, selector, words_of
-from fhir_screen.mapping.yamlfile import did_you_mean
+from fhir_screen.mapping.yamlfile import one_of
 
 _COMPARISON = re.compile(r"(<=|>=|<|>|=)\s*(\d+(?:\.\d+)?)\s*(.*)")
 
@@ -28,6 +29,8 @@ def comparison(scope: Scope, text: str) -> tuple[Relation, Fraction, str]:
 
 
 def measured(scope: Scope, doc: docs.MeasureDoc) -> core.Amounts:
+    if doc.older_stands and not doc.first_of:
+        raise scope.at("older_stands").error("only of `first_of` one stands before another", "take `older_stands:` out")
     given: list[core.Amounts] = []
     if doc.latest:
         given.append(_latest(scope.at("latest"), doc.latest))
@@ -38,9 +41,9 @@ def measured(scope: Scope, doc: docs.MeasureDoc) -> core.Amounts:
     if doc.derived:
         given.append(_derived(scope.at("derived"), doc.derived))
     if doc.first_of:
-        given.append(replace(_first_of(scope.at("first_of"), doc.first_of), older_stands=doc.older_stands == "yes"))
+        given.append(replace(_first_of(scope.at("first_of"), doc.first_of), older_stands=doc.older_stands))
     if len(given) != 1:
-        raise scope.error("say one of latest, largest, mean, derived, first_of")
+        raise scope.error("what is measured is said not at all, or twice", "say one of latest, largest, mean, derived, first_of")
     return given[0]
 
 
@@ -48,9 +51,12 @@ def _first_of(scope: Scope, content: Iterable[Any]) -> core.FirstOf:
     return core.FirstOf(tuple(_amount(scope.at(n), item) for n, item in enumerate(content)))
 
 
+_AMOUNTS: Final = ("latest", "largest", "derived", "lower_bound", "upper_bound", "age_at", "first_of")
+
+
 def _amount(scope: Scope, content: Any) -> core.Amounts:
     if not isinstance(content, dict) or len(content) != 1:
-        raise scope.error("an amount is one of latest, derived, lower_bound, upper_bound, age_at, first_of")
+        raise scope.error("an amount is one key and what it says", f"write one of {', '.join(_AMOUNTS)}")
     verb, body = next(iter(content.items()))
     here = scope.at(verb)
     match verb:
@@ -67,8 +73,7 @@ def _amount(scope: Scope, content: Any) -> core.Amounts:
         case "first_of":
             return _first_of(here, body)
         case _:
-            known = ("latest", "largest", "derived", "lower_bound", "upper_bound", "age_at", "first_of")
-            raise here.error(f"unknown kind of amount {verb!r}", did_you_mean(verb, known))
+            raise here.error(f"unknown kind of amount {verb!r}", one_of(verb, "kinds", _AMOUNTS))
 
 
 def _latest(scope: Scope, doc: docs.LatestDoc) -> core.Latest:
@@ -76,15 +81,15 @@ def _latest(scope: Scope, doc: docs.LatestDoc) -> core.Latest:
     concepts(scope.at("flags"), doc.flags)
     return core.Latest(
         select, _analyte(scope, doc.analyte, select), length(scope.at("valid_for"), doc.valid_for) if doc.valid_for else None,
-        anchor_of(scope.at("before"), doc.before), doc.near, doc.same_day == "yes", tuple(doc.flags.items()),
-        words_of(scope.at("doubted_by"), doc.doubted_by), _count(scope.at("since_age"), doc.since_age),
-        _count(scope.at("retests"), doc.retests),
+        anchor_of(scope.at("before"), doc.before), doc.near, doc.same_day, tuple(doc.flags.items()),
+        words_of(scope.at("doubted_by"), doc.doubted_by), _whole(scope.at("since_age"), doc.since_age, "years"),
+        _whole(scope.at("retests"), doc.retests, "times"),
     )  # fmt: skip
 
 
-def _count(scope: Scope, text: str) -> int | None:
+def _whole(scope: Scope, text: str, of: str) -> int | None:
     if text and not text.isdigit():
-        raise scope.error(f"{text!r} is not a number of times", "write e.g. 2")
+        raise scope.error(f"{text!r} is not a number of {of}", "write a whole number, e.g. 2")
     return int(text) if text else None
 
 
@@ -98,7 +103,7 @@ def _analyte(scope: Scope, named: str, select: core.Selector) -> str:
     known = scope.terms.vocabulary.analytes
     if named:
         if named not in known:
-            raise scope.at("analyte").error(f"unknown analyte {named!r}", did_you_mean(named, known))
+            raise scope.at("analyte").error(f"unknown analyte {named!r}", one_of(named, "analytes", known))
         return named
     given = {scope.terms.analyte_of.get(c) for c in select.find} - {None}
     if len(given) != 1:
@@ -108,11 +113,11 @@ def _analyte(scope: Scope, named: str, select: core.Selector) -> str:
 
 def _derived(scope: Scope, name: str) -> core.Derived:
     if name not in scope.derived:
-        raise scope.error(f"unknown derived value {name!r}", did_you_mean(name, scope.derived))
+        raise scope.error(f"unknown derived value {name!r}", one_of(name, "derived values", scope.derived))
     shared = scope.derived[name]
     here = replace(scope, document=shared.document, steps=shared.steps, depth=scope.depth + 1)
     if here.depth > 10:
-        raise here.error(f"derived value {name!r} refers to itself")
+        raise here.error(f"derived value {name!r} refers to itself", "break the circle")
     doc = checked(docs.DerivationDoc, here, filled(here, shared.content))
     analytes = scope.terms.vocabulary.analytes
     analyte = doc.analyte or next((a.name for a in analytes.values() if a.unit == doc.unit), "")
@@ -123,17 +128,17 @@ def _derived(scope: Scope, name: str) -> core.Derived:
         _check_mates(here.at("inputs", key), amount, list(doc.inputs)[:number])
     value = _formula(here.at("value"), doc.value, frozenset(doc.inputs))
     label = doc.label or name.replace("-", " ")
-    return core.Derived(label, doc.unit, analyte, inputs, value, doc.together == "yes", EvidenceKind(doc.evidence))
+    return core.Derived(label, doc.unit, analyte, inputs, value, doc.together, EvidenceKind(doc.evidence))
 
 
 def _check_mates(scope: Scope, amount: core.Amounts, before: Sequence[str]) -> None:
     """An input may hang on one that stands before it, by name."""
     match amount:
         case core.AgeYears(at) if at not in before and at not in ANCHORS:
-            remedy = did_you_mean(at, [*before, *ANCHORS])
+            remedy = one_of(at, "inputs and anchors", [*before, *sorted(ANCHORS)])
             raise scope.at("age_at").error(f"{at!r} is neither an input before it nor an anchor", remedy)
         case core.Latest(near=near) if near and near not in before:
-            raise scope.at("latest", "near").error(f"{near!r} is not an input before it", did_you_mean(near, before))
+            raise scope.at("latest", "near").error(f"{near!r} is not an input before it", one_of(near, "inputs before it", before))
         case core.Bound(source, lower):
             _check_mates(scope.at("lower_bound" if lower else "upper_bound"), source, before)
         case core.FirstOf(sources):
@@ -147,23 +152,23 @@ def _formula(scope: Scope, content: Any, inputs: frozenset[str]) -> core.Formula
     if isinstance(content, str):
         if content in inputs:
             return core.Input(content)
-        try:
-            top, _, bottom = content.partition("/")
-            return core.Number(Fraction(top.strip()) / Fraction(bottom.strip() or 1))
-        except (ValueError, ZeroDivisionError):
-            raise scope.error(f"{content!r} is neither a number nor an input", did_you_mean(content, inputs)) from None
+        number = fraction_of(content)
+        if number is None:
+            raise scope.error(f"{content!r} is neither a number nor an input", one_of(content, "inputs", inputs))
+        return core.Number(number)
     if not isinstance(content, dict) or len(content) != 1:
-        raise scope.error("a formula is a number, an input, or one operation")
+        raise scope.error("a formula is a number, an input, or one operation", "write e.g. {divide: [a, \"100\"]}")
     verb, body = next(iter(content.items()))
     if verb == "by_sex":
         return _by_sex(scope.at(verb), body)
     if verb not in list(core.Operation):
         known = [*core.Operation, "by_sex"]
-        raise scope.at(verb).error(f"unknown operation {verb!r}", did_you_mean(verb, known) or ", ".join(known))
+        raise scope.at(verb).error(f"unknown operation {verb!r}", one_of(verb, "operations", known))
     here = scope.at(verb)
     listed = [(here.at(n), one) for n, one in enumerate(body)] if isinstance(body, list) else [(here, body)]
     if not _takes(core.Operation(verb), len(listed)):
-        raise here.error(f"{verb} takes {_OPERANDS.get(core.Operation(verb), 'one number or more')} (found {len(listed)})")
+        takes = _OPERANDS.get(core.Operation(verb), "one number or more")
+        raise here.error(f"{verb} takes {takes} (found {len(listed)})", f"write a list of {takes}")
     return core.Apply(core.Operation(verb), tuple(_formula(place, one, inputs) for place, one in listed))
 
 
@@ -211,10 +216,7 @@ def check_limit(scope: Scope, amount: core.Amounts, number: Fraction, unit: str)
         if not unit and not analyte.unit.startswith("{"):
             raise scope.error(f"{number_text(number)} has no unit", f"write e.g. {number_text(number)} {analyte.unit}")
         if unit not in analyte.factors:
-            raise scope.error(
-                f"{name} does not come in {unit!r}",
-                did_you_mean(unit, [*analyte.factors, "x ULN"]) or f"units: {', '.join(analyte.factors)}",
-            )
+            raise scope.error(f"{name} does not come in {unit!r}", one_of(unit, "units", [*analyte.factors, "x ULN"]))
         height = limit(number, unit, analyte)
         bounds = [end for one in analyte.plausible for end in (one.low, one.high) if end is not None]
         if bounds and height is not None and not min(bounds) <= height <= max(bounds):
@@ -238,8 +240,7 @@ def _analytes_in(amount: core.Amounts) -> set[str]:
 
 
 def ratio(scope: Scope, text: str) -> Fraction:
-    top, _, bottom = text.partition("/")
-    try:
-        return Fraction(top.strip()) / Fraction(bottom.strip() or 1)
-    except (ValueError, ZeroDivisionError):
-        raise scope.error(f"{text!r} is not a fraction", "write e.g. 5/0.75") from None
+    number = fraction_of(text)
+    if number is None:
+        raise scope.error(f"{text!r} is not a fraction", "write e.g. 5/0.75")
+    return number

@@ -6,17 +6,17 @@ import csv
 import io
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, date
+from datetime import date
 from pathlib import Path
 from typing import Final
 
-from fhir_screen.core.dates import Span
 from fhir_screen.errors import MappingError
 from fhir_screen.mapping.documents import AnchorsDoc
 from fhir_screen.mapping.mistakes import Collected
+from fhir_screen.mapping.scalars import day_of
 from fhir_screen.mapping.selectors import ANCHORS
 from fhir_screen.mapping.validation import validated
-from fhir_screen.mapping.yamlfile import did_you_mean, read_yaml
+from fhir_screen.mapping.yamlfile import one_of, read_yaml
 
 _PATIENT: Final = "patient"
 _FOR_ALL: Final = ("", "*", "default")
@@ -42,11 +42,11 @@ def load_anchors(path: Path) -> Anchors:
 def anchor_day(name: str, text: str, where: str) -> date:
     """The day of one anchor as a file gives it. Raises MappingError."""
     if name not in ANCHORS:
-        raise MappingError(f"unknown anchor {name!r}", where=where, remedy=did_you_mean(name, ANCHORS))
-    span = Span.parse(text, UTC)
-    if span is None or not span.exact or span.moment is not None:
+        raise MappingError(f"unknown anchor {name!r}", where=where, remedy=one_of(name, "anchors", ANCHORS))
+    day = day_of(text)
+    if day is None:
         raise MappingError(f"{text!r} is not a day", where=where, remedy="write YYYY-MM-DD")
-    return span.first
+    return day
 
 
 def _of_yaml(path: Path) -> Anchors:
@@ -92,8 +92,7 @@ def _check_header(header: Iterable[str], where: str) -> None:
         raise MappingError(what, where=where, remedy=f"the first line names the columns: {_PATIENT}, {', '.join(sorted(ANCHORS))}")
     for name in columns:
         if name != _PATIENT and name not in ANCHORS:
-            remedy = did_you_mean(name, ANCHORS) or f"anchors: {', '.join(sorted(ANCHORS))}"
-            raise MappingError(f"unknown anchor {name!r}", where=where, remedy=remedy)
+            raise MappingError(f"unknown anchor {name!r}", where=where, remedy=one_of(name, "anchors", ANCHORS))
 
 
 def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler
+from pydantic_core import CoreSchema, core_schema
 
 
 class Doc(BaseModel):
@@ -21,9 +24,19 @@ Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 """One name, or a list of names."""
 
 
-class RuleNode:
-    """A rule of the language, kept as it stands; `mapping.rules` compiles it."""
+@dataclass(frozen=True, slots=True)
+class _Spelled:
+    """How a truth is spelled in a document, where every scalar is text; any other word is a mistake."""
 
+    words: Mapping[str, bool]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self.words.__getitem__, core_schema.literal_schema([*self.words]))
+
+
+YesNo = Annotated[bool, _Spelled({"yes": True, "no": False})]
+TrueFalse = Annotated[bool, _Spelled({"true": True, "false": False})]
+"""As parameters and the policies of a site are spelled, which may stand in such a place."""
 
 Rule = Annotated[dict[str, Any] | str, Field(json_schema_extra={"$comment": "rule"}, description="a rule")]
 Amount = Annotated[dict[str, Any], Field(json_schema_extra={"$comment": "amount"}, description="an amount")]
@@ -54,7 +67,7 @@ class ConceptDoc(Doc):
     found_in: Names = ()
     analyte: str = ""
     texts: Names = ()
-    descendants: Literal["yes", "no"] = "no"
+    descendants: YesNo = False
     """Whether descendants of its SNOMED CT rows belong to it: `expand` asks a terminology server for them."""
     codes: tuple[tuple[str, ...], ...] = ()
 
@@ -173,7 +186,7 @@ class DosesDoc(Doc):
     timing_code: Names = ()
     as_needed: Names = ()
     maximum: Names = ()
-    single: str = ""
+    single: YesNo = False
 
 
 class PartDoc(Doc):
@@ -253,7 +266,7 @@ class WhereDoc(Doc):
 class LinkDoc(Doc):
     to: Names
     missing: Literal["yes", "no", "unknown"] = "yes"
-    to_instance: Literal["yes", "no"] = "no"
+    to_instance: YesNo = False
 
 
 def _where(value: Any) -> Any:
@@ -283,8 +296,8 @@ class SelectorDoc(Doc):
     doubt_flag: str = ""
     ended: Literal["recorded", ""] = ""
     doubtful_words: str = ""
-    other_study: str = ""
-    planned: Literal["yes", "no"] = "no"
+    other_study: YesNo = False
+    planned: YesNo = False
     """Only what is planned and whose day has not passed; never evidence, so this is for flags and hints."""
 
 
@@ -302,7 +315,7 @@ class WhenDoc(Doc):
     dated_by: str = ""
     before: str = "screening_date"
     if_unset: Literal["as-of", "wash-out", "unknown"] = "as-of"
-    goes_on: Literal["yes", "no"] = "no"
+    goes_on: YesNo = False
 
 
 When = WhenDoc | Literal["ever", "now", "since-instance"]
@@ -318,13 +331,13 @@ class HasDoc(SelectorDoc):
     absent_means: Absent
     evidence: Kind = "positive"
     older_means: Literal["no", "unknown"] = "no"
-    protocol_exempt: Literal["true", "false"] = "false"
+    protocol_exempt: TrueFalse = False
     exempt_from: str = "enrolment_date"
     """The anchor from which all such facts are the protocol's; `none`: only what names the study or is linked to it."""
     denied_by: Names = ()
-    denial_settles: Literal["yes", "no"] = "no"
+    denial_settles: YesNo = False
     older_states: Names = ()
-    denied_counts: Literal["yes", "no"] = "no"
+    denied_counts: YesNo = False
     """That something is refuted is a record of it, too."""
 
 
@@ -343,7 +356,7 @@ class LatestDoc(SelectorDoc):
     valid_for: str = ""
     before: str = "screening_date"
     near: str = ""
-    same_day: str = ""
+    same_day: YesNo = False
     flags: dict[str, str] = {}
     doubted_by: str = ""
     retests: str = ""
@@ -369,7 +382,7 @@ class DerivationDoc(Doc):
     analyte: str = ""
     inputs: dict[str, Any]
     value: Any
-    together: str = ""
+    together: YesNo = False
     evidence: Kind = "inferred"
 
 
@@ -380,7 +393,7 @@ class MeasureDoc(Doc):
     mean: MeanDoc | None = None
     derived: str = ""
     first_of: tuple[Amount, ...] = ()
-    older_stands: Literal["yes", "no"] = "no"
+    older_stands: YesNo = False
     """Of ``first_of``: the first that is there stands, however much newer another one is."""
     needed: str
     flag_near: dict[str, NearbyDoc] = {}
@@ -407,7 +420,7 @@ class DailyDoseDoc(SelectorDoc):
     per_milligram: dict[str, str]
     needed: str
     when: WhenDoc
-    protocol_exempt: Literal["true", "false"] = "false"
+    protocol_exempt: TrueFalse = False
     exempt_from: str = "enrolment_date"
 
 
@@ -416,10 +429,10 @@ class ThenDoc(Doc):
     event: tuple[SelectorDoc, ...]
     within: str
     what: str = ""
-    first_day_counts: Literal["yes", "no"] = "no"
+    first_day_counts: YesNo = False
     after: Literal["start", "end"] = "start"
     """After the first of ``first`` began, or after the first of them ended."""
-    newly: Literal["yes", "no"] = "no"
+    newly: YesNo = False
     """An event of a kind that was on record before is a question."""
 
 
@@ -519,6 +532,8 @@ class ParameterDoc(Doc):
     default: str
     about: str
     choices: Names = ()
+    without_effect: YesNo = False
+    """No rule of this trial reads it: it stands so that one setting does for all trials of a site."""
 
 
 class HintDoc(Doc):
@@ -537,7 +552,7 @@ class AtomDoc(Doc):
     hints: tuple[HintDoc, ...] = ()
     note: str = ""
     role_in_formula: Literal["decides", "shown"] = "decides"
-    never_closed: Literal["yes", "no"] = "no"
+    never_closed: YesNo = False
     """No site may take silence for a no here."""
 
 
@@ -555,7 +570,11 @@ class RegistryDoc(Doc):
     id: str
     system: str = "http://clinicaltrials.gov"
     title: str
-    status: Literal["not-yet-recruiting", "recruiting", "active", "completed", "terminated", "withdrawn", "suspended"]
+    status: Literal[
+        "not-yet-recruiting", "recruiting", "enrolling-by-invitation", "active-not-recruiting", "active",
+        "suspended", "completed", "terminated", "withdrawn",
+    ]  # fmt: skip
+    """ClinicalTrials.gov's words, and `active`, a code of FHIR's own."""
     sponsor: str = ""
     phase: str = ""
     names: Names = ()
@@ -610,7 +629,7 @@ class SiteDoc(Doc):
     upper_limits: tuple[UpperLimitDoc, ...] = ()
     parameters: dict[str, str] = {}
     absence_policy: dict[str, Literal["closed", "unknown"]] = {}
-    write_closed_studies: Literal["true", "false"] = "false"
+    write_closed_studies: TrueFalse = False
     anchors: dict[str, str] = {}
 
 

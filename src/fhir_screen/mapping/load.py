@@ -2,72 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import date
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from fhir_screen.core import rules as core
-from fhir_screen.core.dates import Span
-from fhir_screen.core.decision import AtomClass, ClosedStudies, Role, TrialIdentity
-from fhir_screen.core.trials import Atom, Criterion, Trial
-from fhir_screen.core.walk import atoms_in, kinds_of, leaves
-from fhir_screen.errors import MappingError, UsageError
+from fhir_screen.core.decision import ClosedStudies
+from fhir_screen.core.trials import Trial
+from fhir_screen.errors import UsageError
 from fhir_screen.mapping.anchors import anchor_day
-from fhir_screen.mapping.documents import AtomDoc, CriterionDoc, LibraryDoc, ParameterDoc, SiteDoc, TrialDoc
+from fhir_screen.mapping.digest import digest_of
+from fhir_screen.mapping.documents import LibraryDoc, ParameterDoc, SiteDoc, TrialDoc
 from fhir_screen.mapping.mistakes import Collected
-from fhir_screen.mapping.rules import compile_rule
 from fhir_screen.mapping.scope import Scope, Shared
-from fhir_screen.mapping.shapes import ResourceShape, Shapes
+from fhir_screen.mapping.shapes import Shapes
 from fhir_screen.mapping.shaping import compile_shapes
+from fhir_screen.mapping.study import Site, Study, zone_of
+from fhir_screen.mapping.trials import compile_trial, refused
 from fhir_screen.mapping.validation import validated
-from fhir_screen.mapping.vocabulary import Terms, compile_terms
-from fhir_screen.mapping.yamlfile import Document, Steps, did_you_mean, read_yaml
-
-_CLOSED = frozenset({"completed", "terminated", "withdrawn", "suspended"})
-
-
-@dataclass(frozen=True, slots=True)
-class Site:
-    """What a hospital says about itself: its name in identities, its time zone, its policies."""
-
-    id: str = "default"
-    zone: str = ""
-    closed_studies: ClosedStudies = ClosedStudies.OBSERVATION_ONLY
-    anchors: Mapping[str, date] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Study:
-    """All that a night needs to know: trials, vocabulary, shapes and site."""
-
-    trials: tuple[Trial, ...]
-    terms: Terms
-    shapes: Shapes
-    site: Site
-
-    @property
-    def kinds(self) -> frozenset[str]:
-        """The resource types that the trials' rules look at, and those that tell whether silence means no (rule R4)."""
-        ruled = frozenset[str]().union(*(kinds_of(trial) for trial in self.trials))
-        also = frozenset[str]().union(*(self.shapes.resources[kind].also for kind in ruled if kind in self.shapes.resources))
-        return ruled | also | {"Encounter", "Condition"}
-
-    @property
-    def index_codes(self) -> tuple[tuple[str, str], ...]:
-        """Codes (system, code) of the trials' index diseases, by which a population is found on a server."""
-        codes: dict[tuple[str, str], None] = {}
-        for trial in self.trials:
-            for concept in sorted(_index_concepts(trial)):
-                codes |= dict.fromkeys(self.terms.codes_of.get(concept, ()))
-        return tuple(codes)
-
-    def zone(self, trial: Trial) -> ZoneInfo:
-        return _zone(self.site.zone) if self.site.zone else ZoneInfo(str(trial.zone))
+from fhir_screen.mapping.vocabulary import OF_THE_CORE, compile_terms
+from fhir_screen.mapping.yamlfile import Document, Steps, did_you_mean, one_of, read_yaml
 
 
 def packaged_mappings() -> Path:
@@ -114,20 +67,23 @@ def load(
     overrides = {**site_doc.parameters, **(settings or {})}
     _check_settings(documents, settings or {})
     of_site = [*([site_document] if site_document else []), *(document for document, _ in included)]
-    shared = _content([systems, analytes, units, words, resources, *concepts, *rules, *of_site])
+    shared = digest_of([systems, analytes, units, words, resources, *concepts, *rules, *of_site])
     compiled: list[Trial] = []
+    asked_for = set(OF_THE_CORE)
     for document in documents:
         with mistakes.part():
-            compiled.append(_trial(document, terms, shapes.resources, library, derived, overrides, site_doc, shared))
+            scope = Scope(document, (), terms, shapes.resources, {}, library=library, derived=derived, asked_for=asked_for)
+            compiled.append(compile_trial(scope, overrides, site_doc, shared))
     mistakes.tell()
-    return Study(tuple(compiled), terms, shapes, own)
+    return Study(tuple(compiled), terms, shapes, own, frozenset(asked_for))
 
 
 def _included(site: Document, name: str) -> tuple[Document, SiteDoc]:
     document = read_yaml(site.path.parent / name)
     doc = validated(SiteDoc, document)
     if extra := set(document.content) - {"codes", "units"}:
-        raise document.error(f"an included file holds codes and units alone (found {min(extra)!r})", (min(extra),))
+        what = f"an included file holds codes and units alone (found {min(extra)!r})"
+        raise document.error(what, (min(extra),), "put it into the site file")
     return document, doc
 
 
@@ -140,7 +96,7 @@ def _check_types(concepts: Iterable[Document], shapes: Shapes) -> None:
         for steps, kinds in named:
             for kind in [kinds] if isinstance(kinds, str) else kinds:
                 if kind not in shapes.resources:
-                    raise document.error(f"unknown resource type {kind!r}", steps, did_you_mean(kind, shapes.resources))
+                    raise document.error(f"unknown resource type {kind!r}", steps, one_of(kind, "resource types", shapes.resources))
 
 
 def _yaml(folder: Path) -> list[Path]:
@@ -192,14 +148,14 @@ def _chosen(by_id: Mapping[str, Document], wanted: Sequence[str], folder: Path) 
 
 
 def _known_trial(trial: str, by_id: Mapping[str, Document]) -> str:
-    return did_you_mean(trial, by_id) or f"trials here: {', '.join(sorted(by_id))}"
+    return one_of(trial, "trials here", by_id)
 
 
 def _check_settings(screened: Iterable[Document], settings: Mapping[str, str]) -> None:
     known = {name for document in screened for name in validated(TrialDoc, document).parameters}
     for name in settings:
         if name not in known:
-            raise UsageError(f"no screened trial has a parameter {name!r}", remedy=did_you_mean(name, known))
+            raise UsageError(f"no screened trial has a parameter {name!r}", remedy=one_of(name, "parameters", known))
 
 
 def _check_site(by_id: Mapping[str, Document], document: Document, site: SiteDoc) -> None:
@@ -220,7 +176,7 @@ def _check_site(by_id: Mapping[str, Document], document: Document, site: SiteDoc
             if name not in atoms:
                 remedy = did_you_mean(name, atoms) or f"atoms: {', '.join(sorted(atoms)[:3])}, … (docs/clinical.md lists them)"
                 raise document.error(f"unknown atom {name!r}", ("absence_policy", name), remedy)
-            if policy == "closed" and atoms[name].never_closed == "yes":
+            if policy == "closed" and atoms[name].never_closed:
                 what = f"silence is never a no for {name}: such records are often withheld"
                 raise document.error(what, ("absence_policy", name), "leave it out, or write unknown")
     mistakes.tell()
@@ -231,206 +187,15 @@ def _check_parameter(document: Document, name: str, value: str, known: Mapping[s
     if name not in known:
         remedy = did_you_mean(name, known) or "docs/clinical.md lists them"
         raise document.error(f"no trial has a parameter {name!r}", where, remedy)
-    if refused := _refused(name, value, known[name]):
-        raise document.error(refused[0], where, refused[1])
-
-
-def _refused(name: str, value: str, parameter: ParameterDoc) -> tuple[str, str] | None:
-    """What is wrong with the value of a parameter, and a remedy."""
-    if parameter.choices and value not in parameter.choices:
-        remedy = did_you_mean(value, parameter.choices) or f"one of {', '.join(parameter.choices)}"
-        return f"{name}={value} is not possible", remedy
-    if name.endswith("_days") and not (value.isdigit() or value == "unset"):
-        return f"{name}={value} is not a number of days", f"write e.g. {name}=28"
-    return None
-
-
-def _trial(
-    document: Document, terms: Terms, shapes: Mapping[str, ResourceShape], library: Mapping[str, Shared],
-    derived: Mapping[str, Shared], overrides: Mapping[str, str], site: SiteDoc, shared: str,
-) -> Trial:  # fmt: skip
-    doc = validated(TrialDoc, document)
-    parameters = _parameters(document, doc, overrides)
-    own = {name: Shared(document, ("derived", name), document.content["derived"][name]) for name in doc.derived}
-    ids = _atom_ids(document, doc)
-    scope = Scope(
-        document, (), terms, shapes, parameters, frozenset(ids), library, {**derived, **own}, used={"time_zone"}
-    )  # fmt: skip
-    compiled: list[Criterion] = []
-    mistakes = Collected()
-    for id_, criterion in doc.criteria.items():
-        with mistakes.part():
-            compiled.append(_criterion(scope.at("criteria", id_), id_, criterion, site))
-    mistakes.tell()
-    criteria = tuple(compiled)
-    if doc.population not in ids:
-        raise document.error(f"unknown atom {doc.population!r}", ("population",), did_you_mean(doc.population, ids))
-    _check_cycles(document, criteria)
-    effective = hashlib.sha256(repr((shared, _content([document]), sorted(parameters.items()))).encode()).hexdigest()
-    identity = TrialIdentity(
-        doc.trial.id, doc.version, doc.trial.title, doc.trial.status,
-        doc.trial.status in _CLOSED, ((doc.trial.system, doc.trial.id),), effective,
-    )  # fmt: skip
-    depth = parameters.get("closed_world_min_depth_days", "unset")
-    return Trial(
-        identity, doc.population, criteria, _zone(doc.time_zone, document), frozenset({doc.trial.id, *doc.trial.names}),
-        parameters, int(depth) if depth.isdigit() else None, parameters.get("use_preliminary") == "true",
-    )  # fmt: skip
-
-
-def _atom_ids(document: Document, doc: TrialDoc) -> dict[str, str]:
-    """The atoms of a trial, each with its criterion."""
-    ids: dict[str, str] = {}
-    for criterion, one in doc.criteria.items():
-        for id_ in one.atoms:
-            if id_ in ids:
-                steps = ("criteria", criterion, "atoms", id_)
-                raise document.error(f"atom {id_!r} is defined twice", steps, f"{ids[id_]} has it already: rename one")
-            ids[id_] = criterion
-    return ids
-
-
-def _parameters(document: Document, doc: TrialDoc, overrides: Mapping[str, str]) -> dict[str, str]:
-    values: dict[str, str] = {}
-    for name, parameter in doc.parameters.items():
-        value = overrides.get(name, parameter.default)
-        if refused := _refused(name, value, parameter):
-            raise UsageError(refused[0], where=document.where(("parameters", name)), remedy=refused[1])
-        values[name] = value
-    return values
-
-
-def _criterion(scope: Scope, id_: str, doc: CriterionDoc, site: SiteDoc) -> Criterion:
-    ruled = replace(scope, least_conditions=_least_conditions(scope, doc))
-    atoms = tuple(_atom(ruled.at("atoms", a), a, atom, site) for a, atom in doc.atoms.items())
-    if doc.logic is None:
-        if len(atoms) != 1:
-            raise scope.error("several atoms need a formula", "add `logic:`")
-        formula: core.Rule = core.AtomRef(atoms[0].id)
-    else:
-        formula = compile_rule(scope.at("logic"), scope.document.content["criteria"][id_]["logic"])
-    named = atoms_in(formula) | _named_in(scope.document.content["criteria"][id_].get("logic"))
-    missing = [a for a, atom in doc.atoms.items() if atom.role_in_formula == "decides" and a not in named]
-    if missing:
-        raise scope.at("logic").error(
-            f"atom {missing[0]!r} is missing from the formula", "add it to `logic:`, or say `role_in_formula: shown`"
-        )
-    if doc.for_each:
-        _check_instances(scope.at("for_each"), doc.for_each, atoms)
-    return Criterion(id_, Role(doc.role), doc.text, atoms, formula, doc.for_each or None, doc.text_ko)
-
-
-def _least_conditions(scope: Scope, doc: CriterionDoc) -> int:
-    """Only exclusions are guarded against billing codes that rule a disease out (rule R6)."""
-    count = scope.parameters.get("min_condition_count", "1")
-    return int(count) if Role(doc.role) is Role.EXCLUSION else 1
-
-
-def _check_instances(scope: Scope, named: str, atoms: Iterable[Atom]) -> None:
-    each = next((a for a in atoms if a.id == named), None)
-    if each is None:
-        raise scope.error(f"{named!r} is not an atom of this criterion", did_you_mean(named, [a.id for a in atoms]))
-    try:
-        core.named_instances(each.rule)
-    except ValueError as cause:
-        raise scope.error(f"{named!r}: {cause}") from cause
-
-
-def _named_in(content: Any) -> frozenset[str]:
-    """All words of a formula, the cases included that the parameters leave out today."""
-    if isinstance(content, str):
-        return frozenset({content})
-    parts = content.values() if isinstance(content, dict) else content if isinstance(content, list) else ()
-    return frozenset[str]().union(*(_named_in(part) for part in parts))
-
-
-def _atom(scope: Scope, id_: str, doc: AtomDoc, site: SiteDoc) -> Atom:
-    kind = AtomClass(doc.class_)
-    raw: Any = scope.document.content
-    for step in scope.steps:
-        raw = raw[step]
-    if kind is AtomClass.MANUAL:
-        if doc.rule is not None or not doc.ask:
-            raise scope.error("a manual atom asks a person", "write `ask:` and no `rule:`")
-        rule: core.Rule = core.Ask(doc.ask)
-    elif doc.rule is None:
-        raise scope.error("an atom that is not manual needs a rule", "add `rule:`")
-    else:
-        here = replace(scope.at("rule"), proxy=kind is AtomClass.PROXY, absence=site.absence_policy.get(id_, ""))
-        rule = compile_rule(here, raw["rule"])
-    guard = compile_rule(scope.at("asked_when"), raw["asked_when"]) if doc.asked_when is not None else None
-    hints = tuple(
-        core.Hint(h.text, compile_rule(scope.at("hints", n, "when"), raw["hints"][n]["when"]) if h.when else None)
-        for n, h in enumerate(doc.hints)
-    )
-    return Atom(id_, doc.text, kind, rule, guard, hints, doc.text_ko, doc.ask_ko)
-
-
-def _check_cycles(document: Document, criteria: Sequence[Criterion]) -> None:
-    uses = {
-        a.id: atoms_in(a.rule) | (atoms_in(a.asked_when) if a.asked_when else frozenset()) for c in criteria for a in c.atoms
-    }
-    for start in uses:
-        seen: set[str] = set()
-        queue = list(uses[start])
-        while queue:
-            atom = queue.pop()
-            if atom == start:
-                steps = next(("criteria", c.id, "atoms", start) for c in criteria if start in {a.id for a in c.atoms})
-                raise document.error(f"atom {start!r} depends on itself", steps, "break the circle")
-            if atom not in seen:
-                seen.add(atom)
-                queue += uses.get(atom, ())
-
-
-def _index_concepts(trial: Trial) -> frozenset[str]:
-    rule = trial.rules[trial.population]
-    return frozenset[str]().union(
-        *(leaf.select.find for leaf in leaves(rule) if isinstance(leaf, core.Has) and "Condition" in leaf.select.kinds)
-    )
-
-
-def _zone(name: str, document: Document | None = None) -> ZoneInfo:
-    try:
-        return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError) as cause:
-        where = document.where(("time_zone",)) if document else ""
-        raise MappingError(f"unknown time zone {name!r}", where=where, remedy="e.g. Asia/Seoul") from cause
+    if wrong := refused(name, value, known[name]):
+        raise document.error(wrong[0], where, wrong[1])
 
 
 def _site(document: Document | None, doc: SiteDoc) -> Site:
     if doc.time_zone:
-        _zone(doc.time_zone, document)
-    closed = ClosedStudies.CANDIDATES_TOO if doc.write_closed_studies == "true" else ClosedStudies.OBSERVATION_ONLY
+        zone_of(doc.time_zone, document)
+    closed = ClosedStudies.CANDIDATES_TOO if doc.write_closed_studies else ClosedStudies.OBSERVATION_ONLY
     anchors = {
         name: anchor_day(name, text, document.where(("anchors", name)) if document else "") for name, text in doc.anchors.items()
     }
     return Site(doc.site, doc.time_zone, closed, anchors)
-
-
-def _content(documents: Iterable[Document]) -> str:
-    """One hash of what may change an answer: neither comments nor layout, and nothing that is only said of it."""
-    digest = hashlib.sha256()
-    for document in documents:
-        digest.update(json.dumps(_telling(document.content), ensure_ascii=False).encode())
-    return digest.hexdigest()
-
-
-_SAID_OF_IT = frozenset({"about", "note", "text_ko", "ask_ko", "label"})
-
-
-def _telling(content: Any) -> Any:
-    match content:
-        case dict():
-            return {key: _telling(value) for key, value in content.items() if key not in _SAID_OF_IT}
-        case list():
-            return [_telling(value) for value in content]
-        case _:
-            return content
-
-
-def day_of(text: str) -> date | None:
-    """A day of the command line: YYYY-MM-DD and nothing else."""
-    span = Span.parse(text, ZoneInfo("UTC"))
-    return span.first if span and span.exact and span.moment is None and len(text) == 10 else None
-

@@ -51,10 +51,11 @@ def compiled(text: str) -> Path:
 def parsed(text: str) -> Any:
     """The tree of `jsonpath-ng` for a path."""
     from jsonpath_ng.ext.parser import parse
+    from jsonpath_ng.ext.string import DefintionInvalid
 
     try:
         return parse(text)
-    except (JSONPathError, Exception) as cause:
+    except (JSONPathError, DefintionInvalid) as cause:
         raise PathError(f"not a JSONPath: {re.sub(chr(10), ' ', str(cause))[:120]}") from cause
 
 

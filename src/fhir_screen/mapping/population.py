@@ -10,7 +10,7 @@ from fhir_screen.core import rules as core
 from fhir_screen.core.codes import CodeSystem, Matching
 from fhir_screen.core.trials import Trial
 from fhir_screen.core.walk import leaves
-from fhir_screen.mapping.load import Study
+from fhir_screen.mapping.study import Study
 
 CATEGORY: Final = 3
 """Signs of an ICD category; what is shorter is a chapter, and no list of its codes would be short."""

@@ -14,7 +14,7 @@ from fhir_screen.mapping import documents as docs
 from fhir_screen.mapping.amounts import check_limit, comparison, label_of, measured, ratio
 from fhir_screen.mapping.scope import Scope, checked, filled
 from fhir_screen.mapping.selectors import anchor_of, concepts, during, length, selector, timing, truth_of
-from fhir_screen.mapping.yamlfile import did_you_mean
+from fhir_screen.mapping.yamlfile import one_of
 
 
 def compile_rule(scope: Scope, content: Any) -> core.Rule:
@@ -28,7 +28,7 @@ def compile_rule(scope: Scope, content: Any) -> core.Rule:
         raise scope.error(f"a rule is one verb and what it says (found {found or 'nothing'})", f"verbs: {verbs}")
     verb, body = next(iter(content.items()))
     if verb not in VERBS:
-        raise scope.at(verb).error(f"unknown verb {verb!r}", did_you_mean(verb, VERBS) or f"verbs: {', '.join(sorted(VERBS))}")
+        raise scope.at(verb).error(f"unknown verb {verb!r}", one_of(verb, "verbs", VERBS))
     return VERBS[verb](scope.at(verb), body)
 
 
@@ -48,18 +48,17 @@ def _has(scope: Scope, body: Any) -> core.Rule:
         raise scope.error("silence is a no here, but no words guard against uncoded records", "add `words:` or `words: none`")
     what = doc.what or scope.terms.vocabulary.label(select.find)
     rule = core.Has(
-        select, absence, timing(scope, doc.when), what, EvidenceKind(doc.evidence),
+        select, absence, timing(scope, doc.when, select.kinds), what, EvidenceKind(doc.evidence),
         Truth.UNKNOWN if doc.older_means == "unknown" else Truth.FALSE, _exemption(scope, doc),
-        concepts(scope.at("denied_by"), doc.denied_by), doc.denial_settles == "yes", scope.least_conditions,
-        frozenset(doc.older_states), doc.denied_counts == "yes",
+        concepts(scope.at("denied_by"), doc.denied_by), doc.denial_settles, scope.least_conditions,
+        frozenset(doc.older_states), doc.denied_counts,
     )  # fmt: skip
     return _judged(scope, rule, found_only=True)
 
 
 def _exemption(scope: Scope, doc: docs.HasDoc | docs.DailyDoseDoc) -> core.Exemption | None:
-    if doc.protocol_exempt == "false":
-        return None
-    return core.Exemption("" if doc.exempt_from == "none" else anchor_of(scope.at("exempt_from"), doc.exempt_from))
+    begun = "" if doc.exempt_from == "none" else anchor_of(scope.at("exempt_from"), doc.exempt_from)
+    return core.Exemption(begun) if doc.protocol_exempt else None
 
 
 def _says(scope: Scope, body: Any) -> core.Rule:
@@ -94,7 +93,7 @@ def _measure(scope: Scope, body: Any) -> core.Rule:
 
 def _nearby(scope: Scope, near: Mapping[str, docs.NearbyDoc]) -> tuple[core.Nearby, ...]:
     return tuple(
-        core.Nearby(flag, selector(scope.at("flag_near", flag), n), length(scope.at("flag_near", flag), n.within))
+        core.Nearby(flag, selector(scope.at("flag_near", flag), n), length(scope.at("flag_near", flag, "within"), n.within))
         for flag, n in near.items()
     )
 
@@ -103,9 +102,12 @@ def _result(scope: Scope, body: Any) -> core.Rule:
     doc = checked(docs.ResultDoc, scope, body)
     among, against = _sides(scope, doc)
     select = selector(scope, doc)
-    lengths = [length(scope, text) if text else None for text in (doc.valid_for, doc.negative_valid_for)]
+    valid, negative_valid = (
+        length(scope.at(key), text) if text else None
+        for key, text in (("valid_for", doc.valid_for), ("negative_valid_for", doc.negative_valid_for))
+    )
     rule = core.Result(
-        select, among, against, core.Pick(doc.pick), lengths[0], lengths[1], anchor_of(scope.at("before"), doc.before), doc.number_means,
+        select, among, against, core.Pick(doc.pick), valid, negative_valid, anchor_of(scope.at("before"), doc.before), doc.number_means,
         _absence(scope, doc.absent_means), selector(scope.at("not_before"), doc.not_before) if doc.not_before else None,
         doc.what, EvidenceKind(doc.evidence), _nearby(scope, doc.flag_near),
     )  # fmt: skip
@@ -113,11 +115,11 @@ def _result(scope: Scope, body: Any) -> core.Rule:
 
 
 def _sides(scope: Scope, doc: docs.ResultDoc) -> tuple[frozenset[str], frozenset[str]]:
-    sides = {"positive": "qual-positive", "negative": "qual-negative"}
-    if doc.is_ == ("positive",):
-        return frozenset({sides["positive"]}), frozenset({sides["negative"]})
-    if doc.is_ == ("negative",):
-        return frozenset({sides["negative"]}), frozenset({sides["positive"]})
+    positive, negative = frozenset({"qual-positive"}), frozenset({"qual-negative"})
+    if doc.is_ in (("positive",), ("negative",)):
+        if doc.against:
+            raise scope.at("against").error("positive and negative are each other's opposite", "take `against:` out")
+        return (positive, negative) if doc.is_ == ("positive",) else (negative, positive)
     return concepts(scope.at("is"), doc.is_), concepts(scope.at("against"), doc.against)
 
 
@@ -130,16 +132,16 @@ def _daily_dose(scope: Scope, body: Any) -> core.Rule:
     factors = tuple(
         (concept, ratio(scope.at("per_milligram", concept), text)) for concept, text in doc.per_milligram.items()
     )
-    rule = core.DailyDose(selector(scope, doc), factors, relation, number, during(scope.at("when"), doc.when), doc.what,
-                          _exemption(scope, doc))
-    return _judged(scope, rule)
+    select = selector(scope, doc)
+    window = during(scope.at("when"), doc.when, select.kinds)
+    return _judged(scope, core.DailyDose(select, factors, relation, number, window, doc.what, _exemption(scope, doc)))
 
 
 def _then(scope: Scope, body: Any) -> core.Rule:
     doc = checked(docs.ThenDoc, scope, body)
     events = tuple(selector(scope.at("event", n), e) for n, e in enumerate(doc.event))
-    return _judged(scope, core.Then(selector(scope.at("first"), doc.first), events, length(scope, doc.within), doc.what,
-                                    doc.first_day_counts == "yes", doc.after == "end", doc.newly == "yes"))
+    return _judged(scope, core.Then(selector(scope.at("first"), doc.first), events, length(scope.at("within"), doc.within), doc.what,
+                                    doc.first_day_counts, doc.after == "end", doc.newly))
 
 
 def _stable(scope: Scope, body: Any) -> core.Rule:
@@ -148,7 +150,7 @@ def _stable(scope: Scope, body: Any) -> core.Rule:
     select = selector(scope.at("of"), doc.of)
     since = tuple(selector(scope.at("since", n), one) for n, one in enumerate(doc.since))
     anchor = anchor_of(scope.at("before"), doc.before)
-    return _judged(scope, core.Stable(select, good, bad, length(scope, doc.for_), anchor, doc.what, since))
+    return _judged(scope, core.Stable(select, good, bad, length(scope.at("for"), doc.for_), anchor, doc.what, since))
 
 
 def _several(scope: Scope, body: Any) -> core.Rule:
@@ -157,7 +159,8 @@ def _several(scope: Scope, body: Any) -> core.Rule:
         raise scope.error("what tells these facts apart is not said", "say one of `told_apart_by:` and `begun_apart:`")
     apart = length(scope.at("begun_apart"), doc.begun_apart) if doc.begun_apart else None
     by = concepts(scope.at("told_apart_by"), doc.told_apart_by)
-    return _judged(scope, core.Several(selector(scope, doc), timing(scope, doc.when), by, apart, doc.what))
+    select = selector(scope, doc)
+    return _judged(scope, core.Several(select, timing(scope, doc.when, select.kinds), by, apart, doc.what))
 
 
 def _age(scope: Scope, body: Any) -> core.Rule:
@@ -170,7 +173,7 @@ def _age(scope: Scope, body: Any) -> core.Rule:
 
 def _sex(scope: Scope, body: Any) -> core.Rule:
     if body not in ("male", "female"):
-        raise scope.error(f"sex is male or female (found {body!r})")
+        raise scope.error(f"{body!r} is no sex that a rule asks for", "write male or female")
     return core.Sex(body)
 
 
@@ -188,7 +191,7 @@ def _instance_state(scope: Scope, body: Any) -> core.Rule:
 
 def _rules(scope: Scope, body: Any) -> tuple[core.Rule, ...]:
     if not isinstance(body, list) or not body:
-        raise scope.error("a list of rules is expected here")
+        raise scope.error("a list of rules is expected here", "write [one, another], or lines that begin with -")
     return tuple(compile_rule(scope.at(n), item) for n, item in enumerate(body))
 
 
@@ -247,7 +250,7 @@ def _choose(scope: Scope, body: Any) -> core.Rule:
     for case in doc.cases:
         compile_rule(scope.at("cases", case), doc.cases[case])
     if doc.by not in doc.cases:
-        raise scope.error(f"no case for {doc.by!r}", did_you_mean(doc.by, doc.cases) or f"cases: {', '.join(doc.cases)}")
+        raise scope.error(f"no case for {doc.by!r}", one_of(doc.by, "cases", doc.cases))
     return compile_rule(scope.at("cases", doc.by), doc.cases[doc.by])
 
 
@@ -256,25 +259,32 @@ def _use(scope: Scope, body: Any) -> core.Rule:
         body = {"rule": body}
     doc = checked(docs.UseDoc, scope, body)
     if doc.rule not in scope.library:
-        raise scope.error(f"unknown shared rule {doc.rule!r}", did_you_mean(doc.rule, scope.library))
+        raise scope.error(f"unknown shared rule {doc.rule!r}", one_of(doc.rule, "shared rules", scope.library))
     if scope.depth > 10:
-        raise scope.error(f"shared rule {doc.rule!r} uses itself")
+        raise scope.error(f"shared rule {doc.rule!r} uses itself", "break the circle")
     shared = scope.library[doc.rule]
     inner = replace(
-        scope, document=shared.document, steps=shared.steps, parameters={**scope.parameters, **doc.with_}, depth=scope.depth + 1
-    )
+        scope, document=shared.document, steps=shared.steps, parameters={**scope.parameters, **doc.with_}, used=set(),
+        depth=scope.depth + 1,
+    )  # fmt: skip
     try:
-        return compile_rule(inner, shared.content)
+        rule = compile_rule(inner, shared.content)
     except MappingError as mistake:
         if not doc.with_ or mistake.where.startswith(f"{scope.document.path}:"):
             raise
         handed = ", ".join(f"{name}: {value}" for name, value in doc.with_.items())
         raise scope.error(f"{mistake.what} (in {mistake.where}, with {handed})", mistake.remedy) from mistake
+    for name in doc.with_:
+        if name not in inner.used:
+            what = f"shared rule {doc.rule!r} has no argument {name!r}"
+            raise scope.at("with", name).error(what, one_of(name, "it reads", inner.used))
+    scope.used.update(inner.used - doc.with_.keys())
+    return rule
 
 
 def _atom(scope: Scope, body: Any) -> core.Rule:
     if body not in scope.atoms:
-        raise scope.error(f"unknown atom {body!r}", did_you_mean(str(body), scope.atoms))
+        raise scope.error(f"unknown atom {body!r}", one_of(str(body), "atoms", scope.atoms))
     return core.AtomRef(body)
 
 
@@ -317,7 +327,6 @@ VERBS: Mapping[str, Callable[[Scope, Any], core.Rule]] = {
     "doubt": _doubt,
     "choose": _choose,
     "use": _use,
-    "atom": _atom,
     "coded": _coded,
     "judged": _judge,
     "fixed": _constant,

@@ -58,7 +58,6 @@ VERBS: Final[Mapping[str, type[BaseModel] | Schema]] = {
     "doubt": docs.DoubtDoc,
     "choose": docs.ChooseDoc,
     "use": docs.UseDoc,
-    "atom": _TEXT,
     "coded": _RULE,
     "judged": _RULE,
     "fixed": docs.ConstantDoc,
@@ -148,6 +147,8 @@ def _as_yaml_is_written(node: Any) -> Any:
     if node.get("$comment") in ("rule", "amount"):
         return {"$ref": f"#/$defs/{node['$comment']}"}
     made = {key: _as_yaml_is_written(value) for key, value in node.items()}
+    if isinstance(made.get("default"), bool) and "yes" in made.get("enum", ()):
+        made["default"] = "yes" if made["default"] else "no"
     listed = made.get("enum") or ([made["const"]] if isinstance(made.get("const"), str) else None)
     if listed is not None:
         truths = [word == "true" for word in listed if word in ("true", "false")]

@@ -13,7 +13,7 @@ from fhir_screen.errors import MappingError
 from fhir_screen.mapping.shapes import ResourceShape
 from fhir_screen.mapping.validation import validated
 from fhir_screen.mapping.vocabulary import Terms
-from fhir_screen.mapping.yamlfile import Document, Steps, did_you_mean
+from fhir_screen.mapping.yamlfile import Document, Steps, one_of
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -43,12 +43,15 @@ class Scope:
     absence: str = ""
     least_conditions: int = 1
     used: set[str] = field(default_factory=set)
+    """The parameters that rules have named so far: one that nobody names is a mistake."""
+    asked_for: set[str] = field(default_factory=set)
+    """The concepts that rules have named so far, in trials compiled before this one too."""
     depth: int = 0
 
     def at(self, *steps: str | int) -> Scope:
         return replace(self, steps=(*self.steps, *steps))
 
-    def error(self, what: str, remedy: str = "") -> MappingError:
+    def error(self, what: str, remedy: str) -> MappingError:
         return self.document.error(what, self.steps, remedy)
 
 
@@ -68,7 +71,7 @@ def filled(scope: Scope, content: Any) -> Any:
 
 def _parameter(scope: Scope, name: str) -> str:
     if name not in scope.parameters:
-        raise scope.error(f"unknown parameter ${name}", did_you_mean(name, scope.parameters))
+        raise scope.error(f"unknown parameter ${name}", one_of(name, "parameters", scope.parameters))
     scope.used.add(name)
     return str(scope.parameters[name])
 

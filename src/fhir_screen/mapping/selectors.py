@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from typing import Final
 
 from fhir_screen.core import rules as core
 from fhir_screen.core.dates import Length
@@ -13,7 +14,7 @@ from fhir_screen.core.words import Words
 from fhir_screen.mapping import documents as docs
 from fhir_screen.mapping.scope import Scope
 from fhir_screen.mapping.vocabulary import CONCEPTS_LISTED
-from fhir_screen.mapping.yamlfile import Steps, did_you_mean
+from fhir_screen.mapping.yamlfile import did_you_mean, one_of
 
 ANCHORS = frozenset(
     {"as_of", "screening_date", "consent_date", "enrolment_date", "planned_tissue_collection_date", "planned_infusion_date"}
@@ -38,15 +39,14 @@ def selector(scope: Scope, doc: docs.SelectorDoc) -> core.Selector:
         for facet, w in doc.where.items()
     )
     links = tuple(
-        core.Link(role, concepts(scope.at("linked", role), link.to), truth_of(link.missing), link.to_instance == "yes")
+        core.Link(role, concepts(scope.at("linked", role), link.to), truth_of(link.missing), link.to_instance)
         for role, link in doc.linked.items()
     )
     return core.Selector(
         kinds, find, concepts(scope.at("minus"), doc.minus), review, concepts(scope.at("never"), doc.never),
         words_of(scope, doc.words), where, links, doc.not_linked or None, concepts(scope.at("valued"), doc.valued),
         truth_of(doc.unvalued), frozenset(doc.states), frozenset(doc.doubtful_states), doc.doubt_flag, doc.ended == "recorded",
-        words_of(scope.at("doubtful_words"), doc.doubtful_words), doc.other_study == "yes",
-        doc.planned == "yes",
+        words_of(scope.at("doubtful_words"), doc.doubtful_words), doc.other_study, doc.planned,
     )  # fmt: skip
 
 
@@ -54,24 +54,32 @@ def _check_shapes(scope: Scope, doc: docs.SelectorDoc, kinds: frozenset[str]) ->
     """The types, facets and links that a rule names are those of `resources.yaml`."""
     for kind in doc.in_:
         if kind not in scope.shapes:
-            raise scope.at("in").error(f"unknown resource type {kind!r}", did_you_mean(kind, scope.shapes))
+            raise scope.at("in").error(f"unknown resource type {kind!r}", one_of(kind, "resource types", scope.shapes))
     shapes = [scope.shapes[kind] for kind in kinds if kind in scope.shapes]
     facets = {name for s in shapes for name in (*s.facets, *(s.components.facets if s.components else ()))}
-    links = {name for s in shapes for name in s.links}
-    named: list[tuple[str, Steps, str, set[str]]] = [("facet", ("where", name), name, facets) for name in doc.where]
-    named += [("link", ("linked", name), name, links) for name in doc.linked]
-    named += [("link", ("not_linked",), doc.not_linked, links)] if doc.not_linked else []
-    for what, steps, name, known in named:
-        if name not in known:
-            remedy = did_you_mean(name, known) or f"known here: {', '.join(sorted(known))}"
-            raise scope.at(*steps).error(f"no resource type here has a {what} {name!r}", remedy)
+    for name in doc.where:
+        _check_place(scope.at("where", name), "facet", name, facets)
+    for name in doc.linked:
+        _check_link(scope.at("linked", name), name, kinds)
+    if doc.not_linked:
+        _check_link(scope.at("not_linked"), doc.not_linked, kinds)
+
+
+def _check_link(scope: Scope, name: str, kinds: Iterable[str]) -> None:
+    _check_place(scope, "link", name, {link for kind in kinds if kind in scope.shapes for link in scope.shapes[kind].links})
+
+
+def _check_place(scope: Scope, what: str, name: str, known: Iterable[str]) -> None:
+    names = list(known)
+    if name not in names:
+        raise scope.error(f"no resource type here has a {what} {name!r}", one_of(name, "known here", names))
 
 
 def words_of(scope: Scope, name: str) -> Words | None:
     if not name or name == "none":
         return None
     if name not in scope.terms.words:
-        raise scope.at("words").error(f"unknown list of words {name!r}", did_you_mean(name, scope.terms.words))
+        raise scope.at("words").error(f"unknown list of words {name!r}", one_of(name, "lists", scope.terms.words))
     return scope.terms.words[name]
 
 
@@ -81,6 +89,7 @@ def concepts(scope: Scope, names: Iterable[str]) -> frozenset[str]:
         if name not in known:
             here = next((scope.at(s) for s in (number, name) if (*scope.steps, s) in scope.document.lines), scope)
             raise here.error(f"unknown concept {name!r}", did_you_mean(name, known) or CONCEPTS_LISTED)
+        scope.asked_for.add(name)
     return frozenset(names)
 
 
@@ -88,7 +97,19 @@ def truth_of(said: str) -> Truth:
     return {"yes": Truth.TRUE, "no": Truth.FALSE, "true": Truth.TRUE, "false": Truth.FALSE}.get(said, Truth.UNKNOWN)
 
 
-def timing(scope: Scope, when: docs.When) -> core.Timing:
+_TOUCHES: Final = {"within": core.Touch.START, "overlaps": core.Touch.SPAN, "ended_within": core.Touch.END}
+_READ_BESIDE: Final[Mapping[str, tuple[str, ...]]] = {
+    **dict.fromkeys(_TOUCHES, ("before", "if_unset", "dated_by", "goes_on")),
+    "lasting": (),
+    "over_for": ("before", "not_before", "not_before_last"),
+    "not_before": ("before",),
+    "not_before_last": ("before",),
+}
+"""The kinds of window, each with the keys that it reads beside its own; any other key would be a word without a meaning."""
+
+
+def timing(scope: Scope, when: docs.When, kinds: frozenset[str]) -> core.Timing:
+    """When a fact of these resource types counts."""
     match when:
         case "ever":
             return core.Ever()
@@ -97,31 +118,53 @@ def timing(scope: Scope, when: docs.When) -> core.Timing:
         case "since-instance":
             return core.Since()
         case _:
-            return _window(scope.at("when"), when)
+            return _window(scope.at("when"), when, kinds)
 
 
-def _window(scope: Scope, when: docs.WhenDoc) -> core.Timing:
-    if when.lasting:
-        return core.Now(length(scope.at("lasting"), when.lasting))
-    if when.over_for or ((when.not_before or when.not_before_last) and not (when.within or when.overlaps or when.ended_within)):
-        if when.not_before and when.not_before_last:
-            raise scope.error("say one of not_before and not_before_last", "the last includes the first")
-        since = tuple(selector(scope.at("not_before_last", n), one) for n, one in enumerate(when.not_before_last))
-        if when.not_before:
-            since = (selector(scope.at("not_before"), when.not_before),)
-        over = length(scope.at("over_for"), when.over_for) if when.over_for else None
-        return core.Until(over, anchor_of(scope.at("before"), when.before), since, bool(when.not_before_last))
-    return during(scope, when)
+def _window(scope: Scope, when: docs.WhenDoc, kinds: frozenset[str]) -> core.Timing:
+    match _kind(scope, when):
+        case "lasting":
+            return core.Now(length(scope.at("lasting"), when.lasting))
+        case "over_for" | "not_before" | "not_before_last":
+            return _until(scope, when)
+        case _:
+            return during(scope, when, kinds)
 
 
-def during(scope: Scope, when: docs.WhenDoc) -> core.During:
-    given = {t: text for t, text in zip(core.Touch, (when.within, when.overlaps, when.ended_within), strict=True) if text}
-    if len(given) != 1:
-        raise scope.error("say one of within, overlaps, ended_within, lasting, over_for", "e.g. {within: 5 years, before: screening_date}")
-    touch, text = next(iter(given.items()))
-    unset = {"as-of": core.Unset.AS_OF, "wash-out": core.Unset.WASH_OUT, "unknown": core.Unset.UNKNOWN}[when.if_unset]
-    whole, anchor = _window_length(scope, text), anchor_of(scope.at("before"), when.before)
-    return core.During(whole, anchor, touch, unset, when.dated_by, when.goes_on == "yes")
+def _kind(scope: Scope, when: docs.WhenDoc) -> str:
+    given = when.model_fields_set
+    kind = next((one for one in _READ_BESIDE if one in given), "")
+    if not kind:
+        raise scope.error(f"say one of {', '.join(_READ_BESIDE)}", "e.g. {within: 5 years, before: screening_date}")
+    for key in docs.WhenDoc.model_fields:
+        if key not in given or key == kind or key in _READ_BESIDE[kind]:
+            continue
+        if key in _READ_BESIDE:
+            raise scope.at(key).error(f"`{kind}` and `{key}` are two kinds of window", "keep one; `all` or `any` asks for both")
+        reads = ", ".join(_READ_BESIDE[kind]) or "no other key"
+        raise scope.at(key).error(f"`{key}` says nothing beside `{kind}`", f"take it out (`{kind}` reads {reads})")
+    return kind
+
+
+def _until(scope: Scope, when: docs.WhenDoc) -> core.Until:
+    if when.not_before and when.not_before_last:
+        raise scope.error("say one of not_before and not_before_last", "the last includes the first")
+    since = tuple(selector(scope.at("not_before_last", n), one) for n, one in enumerate(when.not_before_last))
+    if when.not_before:
+        since = (selector(scope.at("not_before"), when.not_before),)
+    over = length(scope.at("over_for"), when.over_for) if when.over_for else None
+    return core.Until(over, anchor_of(scope.at("before"), when.before), since, bool(when.not_before_last))
+
+
+def during(scope: Scope, when: docs.WhenDoc, kinds: frozenset[str]) -> core.During:
+    """A window of a fixed length that ends at an anchor."""
+    kind = _kind(scope, when)
+    if kind not in _TOUCHES:
+        raise scope.at(kind).error(f"`{kind}` has no first and last day", f"say one of {', '.join(_TOUCHES)}")
+    if when.dated_by:
+        _check_link(scope.at("dated_by"), when.dated_by, kinds)
+    whole, anchor = _window_length(scope.at(kind), getattr(when, kind)), anchor_of(scope.at("before"), when.before)
+    return core.During(whole, anchor, _TOUCHES[kind], core.Unset(when.if_unset), when.dated_by, when.goes_on)
 
 
 def _window_length(scope: Scope, text: str) -> Length:
@@ -134,7 +177,7 @@ def _window_length(scope: Scope, text: str) -> Length:
 
 def anchor_of(scope: Scope, name: str) -> str:
     if name not in ANCHORS:
-        raise scope.error(f"unknown anchor {name!r}", did_you_mean(name, ANCHORS) or f"anchors: {', '.join(sorted(ANCHORS))}")
+        raise scope.error(f"unknown anchor {name!r}", one_of(name, "anchors", ANCHORS))
     return name
 
 

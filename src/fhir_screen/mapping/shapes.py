@@ -101,7 +101,7 @@ class DosesShape:
     timing_code: tuple[Path, ...]
     as_needed: tuple[Path, ...]
     maximum: tuple[Path, ...]
-    single: str = ""
+    single: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ from fhir_screen.mapping.shapes import (
     ValueShape,
 )
 from fhir_screen.mapping.validation import validated
-from fhir_screen.mapping.yamlfile import Document, Steps, did_you_mean
+from fhir_screen.mapping.yamlfile import Document, Steps, one_of
 
 
 def compile_shapes(document: Document, overlay: Document | None = None) -> Shapes:
@@ -53,7 +53,7 @@ def _overlaid(base: Document, overlay: Document) -> Iterable[tuple[str, Resource
     for kind, changes in (overlay.content.get("resources") or {}).items():
         steps: Steps = ("resources", kind)
         if kind not in known:
-            raise overlay.error(f"unknown resource type {kind!r}", steps, did_you_mean(kind, known))
+            raise overlay.error(f"unknown resource type {kind!r}", steps, one_of(kind, "resource types", known))
         merged = _merged(known[kind], changes)
         doc = validated(ResourceDoc, overlay, merged, steps)
         yield kind, _Compiler(overlay, steps).resource(kind, doc)

@@ -10,7 +10,7 @@ from pydantic_core import ErrorDetails
 
 from fhir_screen.errors import MappingError
 from fhir_screen.mapping.mistakes import Collected
-from fhir_screen.mapping.yamlfile import Document, Steps, did_you_mean
+from fhir_screen.mapping.yamlfile import Document, Steps, one_of
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -61,25 +61,26 @@ def _told(
     match mistake["type"]:
         case "extra_forbidden":
             known = _keys_of(model, mistake["loc"][:-1])
-            return document.error(f"unknown key {key!r}", where, did_you_mean(key, known) or _listing(known))
+            return document.error(f"unknown key {key!r}", where, one_of(key, "known here", known))
         case "missing":
             return document.error(f"key {key!r} is missing", where, f"add {key!r}")
         case "literal_error":
-            return document.error(
-                f"{mistake['input']!r} is not one of {mistake['ctx']['expected']}", where,
-                did_you_mean(str(mistake["input"]), mistake["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", ")),
-            )  # fmt: skip
+            words = mistake["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", ")
+            what = f"{mistake['input']!r} is not one of {mistake['ctx']['expected']}"
+            return document.error(what, where, one_of(str(mistake["input"]), "words here", filter(None, words)))
         case kind if kind in _SHAPES:
             shape, remedy = _SHAPES[kind]
             return document.error(f"should be {shape} (found {_brief(mistake['input'])})", where, remedy)
         case _:
-            return document.error(f"{mistake['msg'].lower()} (found {_brief(mistake['input'])})", where)
+            what = f"{mistake['msg'].lower()} (found {_brief(mistake['input'])})"
+            return document.error(what, where, "docs/writing-a-trial.md shows each key by example")
 
 
 _SHAPES = {
     "tuple_type": ("a list", "write [one, another], or lines that begin with -"),
     "dict_type": ("`key: value` lines", "write each on a line of its own"),
     "model_type": ("`key: value` lines", "write each on a line of its own"),
+    "int_parsing": ("a whole number", "write it in digits"),
     "string_type": ("a text", "put it in quotes"),
     "string_pattern_mismatch": ("a name of letters, digits, dots and dashes", "such as north-clinic"),
 }
@@ -94,10 +95,6 @@ def _telling(content: Any, error: ErrorDetails) -> tuple[bool, int, bool]:
 def _brief(value: Any) -> str:
     text = repr(value)
     return text if len(text) < 60 else text[:57] + "..."
-
-
-def _listing(known: Iterable[str]) -> str:
-    return "known here: " + ", ".join(sorted(known)) if known else ""
 
 
 def _existing(content: Any, loc: tuple[str | int, ...]) -> Steps:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC
 from fractions import Fraction
+from typing import Final
 
 from fhir_screen.core.chart import UpperLimit, Vocabulary
 from fhir_screen.core.codes import (
@@ -19,7 +19,6 @@ from fhir_screen.core.codes import (
     canonical_code,
     canonical_uri,
 )
-from fhir_screen.core.dates import Span
 from fhir_screen.core.quantities import Interval
 from fhir_screen.core.units import Analyte, Factor, UnitTable, folded
 from fhir_screen.core.words import Words
@@ -36,8 +35,17 @@ from fhir_screen.mapping.documents import (
     WordsDoc,
 )
 from fhir_screen.mapping.mistakes import Collected
+from fhir_screen.mapping.scalars import day_of, fraction_of
 from fhir_screen.mapping.validation import validated
-from fhir_screen.mapping.yamlfile import Document, Steps, did_you_mean
+from fhir_screen.mapping.yamlfile import Document, Steps, did_you_mean, one_of
+
+OF_THE_CORE: Final = frozenset(
+    {
+        "qual-positive", "qual-negative", "qual-indeterminate", "interpretation-high", "interpretation-normal",
+        "interpretation-low", "sex-male", "sex-female", "population-adult",
+    }
+)  # fmt: skip
+"""Concepts by which every answer and every reference range is read, without a rule that names them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +79,19 @@ class _Rows:
         return {s: {c: tuple(ms.values()) for c, ms in codes.items()} for s, codes in self.table.items()}
 
 
+@dataclass(frozen=True, slots=True)
+class _Sets:
+    """The code sets of all documents, before a site adds to their rows."""
+
+    rows: _Rows = field(default_factory=_Rows)
+    found_in: dict[str, frozenset[str]] = field(default_factory=dict)
+    analyte_of: dict[str, str] = field(default_factory=dict)
+    labels: dict[str, str] = field(default_factory=dict)
+    texts: dict[str, dict[str, Membership]] = field(default_factory=dict)
+    codes_of: dict[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
+    descended: set[str] = field(default_factory=set)
+
+
 def compile_terms(
     systems: Document,
     concepts: Iterable[Document],
@@ -82,61 +103,69 @@ def compile_terms(
 ) -> Terms:
     """Compiles everything that rules may name; ``included`` are the site's further files of codes and units."""
     own = [*([site] if site else []), *included]
-    known_systems = validated(SystemsDoc, systems)
-    code_systems = _systems(systems, known_systems, site)
-    analyte_table = _analytes(analytes, validated(AnalytesDoc, analytes))
-    rows = _Rows()
-    found_in: dict[str, frozenset[str]] = {}
-    analyte_of: dict[str, str] = {}
-    labels: dict[str, str] = {}
-    texts: dict[str, dict[str, Membership]] = {}
-    codes_of: dict[str, list[tuple[str, str]]] = {}
-    descended: set[str] = set()
-    for document in concepts:
-        doc = validated(ConceptsDoc, document)
-        for name, concept in doc.concepts.items():
-            steps: Steps = ("concepts", name)
-            if name in labels:
-                raise document.error(f"concept {name!r} is defined twice", steps, "merge the two")
-            labels[name] = concept.label
-            found_in[name] = frozenset(concept.found_in or doc.found_in)
-            if concept.descendants == "yes":
-                descended.add(name)
-            if concept.analyte:
-                _known(document, concept.analyte, analyte_table, "analyte", (*steps, "analyte"))
-                analyte_of[name] = concept.analyte
-            for text in concept.texts:
-                texts.setdefault(folded_text(text), {})[name] = Membership(name, 1)
-            codes_of[name] = _add_rows(document, steps, name, concept, known_systems, code_systems, rows)
+    system_doc, unit_doc = validated(SystemsDoc, systems), validated(UnitsDoc, units)
+    code_systems = _systems(systems, system_doc, site)
+    analyte_table = _analytes(analytes, validated(AnalytesDoc, analytes), unit_doc)
+    sets = _sets(concepts, system_doc, code_systems, analyte_table)
     mistakes = Collected()
     for overlay in own:
         with mistakes.part():
-            _add_local(overlay, labels, code_systems, rows)
-    unit_doc = validated(UnitsDoc, units)
-    spellings = {ucum: tuple(names) for ucum, names in unit_doc.units.items()}
-    for overlay in own:
-        for ucum, more in overlay[1].units.items():
-            with mistakes.part():
-                _known(overlay[0], ucum, unit_doc.units, "unit", ("units", ucum), remedy="name its UCUM code, e.g. 10*3/uL or g/dL")
-                spellings[ucum] = (*spellings[ucum], *more)
-    _check_factors(analytes, validated(AnalytesDoc, analytes), unit_doc)
+            _add_local(overlay, sets.labels, code_systems, sets.rows)
     with mistakes.part():
-        _check_spellings(units, unit_doc, site)
+        spellings = _spellings(units, unit_doc, own)
     with mistakes.part():
-        limits = _upper_limits(site, labels, analyte_of, analyte_table)
+        limits = _upper_limits(site, sets.labels, sets.analyte_of, analyte_table)
     mistakes.tell()
-    codebook = Codebook(code_systems, rows.frozen())
-    vocabulary = Vocabulary(codebook, UnitTable.of(spellings), analyte_table, labels, limits)
-    word_doc = validated(WordsDoc, words)
-    compiled = {
-        name: Words.of(listed, word_doc.but_not, proving=name in word_doc.proving) for name, listed in word_doc.words.items()
-    }
+    codebook = Codebook(code_systems, sets.rows.frozen())
     return Terms(
-        vocabulary, found_in, analyte_of, compiled,
-        {name: tuple(codes) for name, codes in codes_of.items()},
-        {text: tuple(ms.values()) for text, ms in texts.items()}, frozenset(descended),
+        Vocabulary(codebook, UnitTable.of(spellings), analyte_table, sets.labels, limits),
+        sets.found_in, sets.analyte_of, _words(words), sets.codes_of,
+        {text: tuple(ms.values()) for text, ms in sets.texts.items()}, frozenset(sets.descended),
         sum(len(doc.codes) for _, doc in own), sum(len(names) for _, doc in own for names in doc.units.values()),
     )  # fmt: skip
+
+
+def _sets(
+    documents: Iterable[Document], system_doc: SystemsDoc, systems: Mapping[str, CodeSystem], analytes: Mapping[str, Analyte]
+) -> _Sets:
+    sets = _Sets()
+    for document in documents:
+        doc = validated(ConceptsDoc, document)
+        for name, concept in doc.concepts.items():
+            steps: Steps = ("concepts", name)
+            if name in sets.labels:
+                raise document.error(f"concept {name!r} is defined twice", steps, "merge the two")
+            sets.labels[name] = concept.label
+            sets.found_in[name] = frozenset(concept.found_in or doc.found_in)
+            if concept.descendants:
+                sets.descended.add(name)
+            if concept.analyte:
+                _known(document, concept.analyte, analytes, "analyte", (*steps, "analyte"))
+                sets.analyte_of[name] = concept.analyte
+            for text in concept.texts:
+                sets.texts.setdefault(folded_text(text), {})[name] = Membership(name, 1)
+            sets.codes_of[name] = tuple(_add_rows(document, steps, name, concept, system_doc, systems, sets.rows))
+    return sets
+
+
+def _spellings(document: Document, doc: UnitsDoc, own: Sequence[tuple[Document, SiteDoc]]) -> dict[str, tuple[str, ...]]:
+    """How each unit is written, here and at the site."""
+    spellings = {ucum: tuple(names) for ucum, names in doc.units.items()}
+    mistakes = Collected()
+    for overlay, named in own:
+        for ucum, more in named.units.items():
+            with mistakes.part():
+                _known(overlay, ucum, doc.units, "unit", ("units", ucum), remedy="name its UCUM code, e.g. 10*3/uL or g/dL")
+                spellings[ucum] = (*spellings[ucum], *more)
+    with mistakes.part():
+        _check_spellings(document, doc, own)
+    mistakes.tell()
+    return spellings
+
+
+def _words(document: Document) -> dict[str, Words]:
+    doc = validated(WordsDoc, document)
+    return {name: Words.of(listed, doc.but_not, proving=name in doc.proving) for name, listed in doc.words.items()}
 
 
 def _check_factors(document: Document, doc: AnalytesDoc, units: UnitsDoc) -> None:
@@ -148,10 +177,10 @@ def _check_factors(document: Document, doc: AnalytesDoc, units: UnitsDoc) -> Non
                     _known(document, unit, units.units, "unit", ("analytes", name, table, unit))
 
 
-def _check_spellings(document: Document, doc: UnitsDoc, site: tuple[Document, SiteDoc] | None) -> None:
+def _check_spellings(document: Document, doc: UnitsDoc, own: Sequence[tuple[Document, SiteDoc]]) -> None:
     """One spelling means one unit: case and typography are folded, so "G/L" (Giga) cannot stand beside "g/L"."""
     meant: dict[str, str] = {}
-    for source, named in ((document, doc.units), *(((site[0], site[1].units),) if site else ())):
+    for source, named in ((document, doc.units), *((overlay, site.units) for overlay, site in own)):
         for ucum, texts in named.items():
             for number, text in enumerate((ucum, *texts)):
                 other = meant.setdefault(folded(text), ucum)
@@ -192,7 +221,8 @@ def _add_rows(
     for number, row in enumerate(concept.codes):
         here = (*steps, "codes", number)
         if len(row) not in (4, 5):
-            raise document.error("a row is [system, code, display, verification] and perhaps a number", here)
+            remedy = "write [system, code, display, verification] and perhaps a number"
+            raise document.error("a code is a row of four or five", here, remedy)
         keys = doc.joint.get(row[0]) or (row[0],)
         for key in keys:
             _known(document, key, doc.systems, "code system", here, doc.joint)
@@ -261,7 +291,8 @@ def _equal(
     return found
 
 
-def _analytes(document: Document, doc: AnalytesDoc) -> dict[str, Analyte]:
+def _analytes(document: Document, doc: AnalytesDoc, units: UnitsDoc) -> dict[str, Analyte]:
+    _check_factors(document, doc, units)
     return {name: _analyte(document, doc, name, entry) for name, entry in doc.analytes.items()}
 
 
@@ -306,11 +337,10 @@ def _range(document: Document, text: str, steps: Steps) -> Interval:
 
 
 def _fraction(document: Document, text: str, steps: Steps, remedy: str = "write 0.1 or 1/88.42") -> Fraction:
-    top, _, bottom = text.partition("/")
-    try:
-        return Fraction(top.strip()) / Fraction(bottom.strip() or 1)
-    except (ValueError, ZeroDivisionError):
-        raise document.error(f"{text!r} is not a number or a fraction", steps, remedy) from None
+    number = fraction_of(text)
+    if number is None:
+        raise document.error(f"{text!r} is not a number or a fraction", steps, remedy)
+    return number
 
 
 def _upper_limits(
@@ -329,7 +359,7 @@ def _upper_limits(
         if analyte is None or unit not in analyte.factors:
             raise document.error(f"{entry.test} does not come in {unit!r}", (*steps, "high"), f"write e.g. {value} U/L")
         for key, day in (("from", entry.from_), ("until", entry.until)):
-            if day and ((span := Span.parse(day, UTC)) is None or not span.exact or span.moment is not None):
+            if day and day_of(day) is None:
                 raise document.error(f"{day!r} is not a day", (*steps, key), "write YYYY-MM-DD")
         limits.append(
             UpperLimit(entry.test, _fraction(document, value, steps), unit, entry.sex or None, entry.from_, entry.until)
@@ -338,8 +368,12 @@ def _upper_limits(
 
 
 def _known(
-    document: Document, name: str, known: Iterable[str], what: str, steps: Steps, also: Iterable[str] = (), remedy: str = ""
+    document: Document, name: str, known: Collection[str], what: str, steps: Steps, also: Iterable[str] = (), remedy: str = ""
 ) -> None:
     """``also``: what may have been meant as well; ``remedy``: what to do where nothing is near."""
     if name not in known:
-        raise document.error(f"unknown {what} {name!r}", steps, did_you_mean(name, [*known, *also]) or remedy)
+        raise document.error(f"unknown {what} {name!r}", steps, _remedied(name, what, [*known, *also], remedy))
+
+
+def _remedied(name: str, what: str, known: Iterable[str], remedy: str) -> str:
+    return (did_you_mean(name, known) or remedy) if remedy else one_of(name, f"{what}s", known)

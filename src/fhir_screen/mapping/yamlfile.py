@@ -16,6 +16,7 @@ Steps = tuple[str | int, ...]
 
 _LARGEST = 2_000_000
 _DEEPEST = 60
+_SHOWN = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class Document:
         line = next((self.lines[path[:n]] for n in range(len(path), -1, -1) if path[:n] in self.lines), 1)
         return f"{self.path}:{line}" + (f", {shown(path)}" if path else "")
 
-    def error(self, what: str, steps: Iterable[str | int] = (), remedy: str = "") -> MappingError:
+    def error(self, what: str, steps: Iterable[str | int], remedy: str) -> MappingError:
         return MappingError(what, where=self.where(steps), remedy=remedy)
 
 
@@ -47,6 +48,13 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """A remedy for a misspelt name; empty where nothing is near."""
     near = difflib.get_close_matches(word, sorted(known), n=3, cutoff=0.6)
     return f"did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
+
+
+def one_of(word: str, what: str, known: Iterable[str]) -> str:
+    """The remedy for a name that does not exist: what is near, else what there is."""
+    names = sorted(known)
+    more = ", …" if len(names) > _SHOWN else ""
+    return did_you_mean(word, names) or f"{what}: {', '.join(names[:_SHOWN]) or 'none'}{more}"
 
 
 def read_yaml(path: Path) -> Document:
@@ -68,7 +76,7 @@ def read_yaml(path: Path) -> Document:
         remedy = "look at the columns: entries of one list begin in the same one, and what belongs to a key stands deeper"
         raise MappingError(f"is not YAML: {cause.problem}", where=f"{path}:{line}", remedy=remedy) from cause
     except yaml.YAMLError as cause:
-        raise MappingError("is not YAML", where=str(path)) from cause
+        raise MappingError("is not YAML", where=str(path), remedy="one document a file, without signs that YAML does not know") from cause
     lines: dict[Steps, int] = {}
     content = _plain(node, (), lines, path) if node is not None else {}
     return Document(path, content, lines)
@@ -86,7 +94,7 @@ def _refuse_aliases(text: str, path: Path) -> None:
 def _plain(node: yaml.Node, steps: Steps, lines: dict[Steps, int], path: Path) -> Any:
     lines[steps] = node.start_mark.line + 1
     if len(steps) > _DEEPEST:
-        raise MappingError("nested too deeply", where=f"{path}:{node.start_mark.line + 1}")
+        raise MappingError("nested too deeply", where=f"{path}:{node.start_mark.line + 1}", remedy="count the brackets")
     if isinstance(node, yaml.ScalarNode):
         return "" if node.tag == "tag:yaml.org,2002:null" and node.style is None else str(node.value)
     if isinstance(node, yaml.SequenceNode):
@@ -95,7 +103,7 @@ def _plain(node: yaml.Node, steps: Steps, lines: dict[Steps, int], path: Path) -
     for key_node, value_node in node.value:
         line = key_node.start_mark.line + 1
         if not isinstance(key_node, yaml.ScalarNode):
-            raise MappingError("a key has to be a word", where=f"{path}:{line}")
+            raise MappingError("a key has to be a word", where=f"{path}:{line}", remedy="write `key: value`, a list as the value")
         key = str(key_node.value)
         if key in result:
             raise MappingError(f"key {key!r} stands twice", where=f"{path}:{line}, {shown((*steps, key))}", remedy="keep one")
