@@ -69,6 +69,11 @@ def _check_link(scope: Scope, name: str, kinds: Iterable[str]) -> None:
     _check_place(scope, "link", name, {link for kind in kinds if kind in scope.shapes for link in scope.shapes[kind].links})
 
 
+def _check_dated_by(scope: Scope, name: str, kinds: frozenset[str]) -> None:
+    if name != core.ASSERTED or not any(scope.shapes[kind].asserted for kind in kinds if kind in scope.shapes):
+        _check_link(scope, name, kinds)
+
+
 def _check_place(scope: Scope, what: str, name: str, known: Iterable[str]) -> None:
     names = list(known)
     if name not in names:
@@ -162,7 +167,7 @@ def during(scope: Scope, when: docs.WhenDoc, kinds: frozenset[str]) -> core.Duri
     if kind not in _TOUCHES:
         raise scope.at(kind).error(f"`{kind}` has no first and last day", f"say one of {', '.join(_TOUCHES)}")
     if when.dated_by:
-        _check_link(scope.at("dated_by"), when.dated_by, kinds)
+        _check_dated_by(scope.at("dated_by"), when.dated_by, kinds)
     whole, anchor = _window_length(scope.at(kind), getattr(when, kind)), anchor_of(scope.at("before"), when.before)
     return core.During(whole, anchor, _TOUCHES[kind], core.Unset(when.if_unset), when.dated_by, when.goes_on)
 
