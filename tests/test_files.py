@@ -531,8 +531,15 @@ NEXT: Dict = {"relation": "next", "url": "http://a/fhir?page=2"}
             [{"resource": observation()}, {"resource": {"resourceType": "Condition"}}],
             "",
             None,
+            set(),  # nobody says what was searched
+        ),
+        (
+            [{"resource": observation()}, {"resource": {"resourceType": "Condition"}}],
+            "http://a/fhir/Observation?_include=Observation:focus",
+            None,
             {"Condition", "Observation"},
         ),
+        ([{"resource": PATIENT}], "http://a/fhir/Patient?_revinclude=Procedure:subject", None, {"Patient", "Procedure"}),
         ([{"resource": PATIENT}], "", "Patient", set()),
         # _revinclude: the records of the next patients are on the next page.
         ([{"resource": PATIENT}, {"resource": observation(), "search": {"mode": "include"}}], "", None, set()),

@@ -146,7 +146,7 @@ def untold(what: str) -> Answer:
 
 def with_gap(chart: Chart, kinds: frozenset[str], answer: Answer) -> Answer:
     """A doubt that what is missing of these resource types might settle is told as missing first (rule R4)."""
-    gap = chart.record.gap(kinds)
+    gap = chart.record.lost(kinds)
     if gap is None or answer.truth is not Truth.UNKNOWN:
         return answer
     reason = first_reason((gap.reason, answer.reason)) or gap.reason

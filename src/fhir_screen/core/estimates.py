@@ -136,7 +136,7 @@ def _newest(chart: Chart, source: Latest, found: tuple[list[Reading], list[Span]
     """The readings that may be the newest, each placed against the validity window (rules R7, R9)."""
     readings, pending = found
     anchor = chart.anchor(source.anchor)
-    gap = chart.record.gap(source.select.kinds)
+    gap = chart.record.lost(source.select.kinds)
     label = chart.vocabulary.label(source.select.find)
     if anchor is None:
         return Estimate((), Reason.ANCHOR_MISSING, f"no date planned yet for {source.anchor}", gap=gap)
@@ -201,7 +201,7 @@ def _largest(chart: Chart, source: Largest) -> Estimate:
     label = chart.vocabulary.label(source.select.find)
     window = Window(source.valid_for.before(anchor), max(anchor, chart.on))
     flags = frozenset({"preliminary_pending"} if any(s.within(window) is not Truth.FALSE for s in pending) else set())
-    gap = chart.record.gap(source.select.kinds)
+    gap = chart.record.lost(source.select.kinds)
     edges = _stale_edges(readings, source.valid_for)
     inside = [(r, r.when.within(window)) for r in readings]
     counted = [r for r, truth in inside if truth is Truth.TRUE]
@@ -300,7 +300,7 @@ def _input(chart: Chart, amounts: Amounts, row: dict[str, Reading]) -> Estimate:
         )
         readings, pending = latest_readings(chart, amounts)
         label = chart.vocabulary.label(amounts.select.find)
-        return _in_window(readings, pending, window, amounts, label, chart.record.gap(amounts.select.kinds))
+        return _in_window(readings, pending, window, amounts, label, chart.record.lost(amounts.select.kinds))
     return estimated(chart, amounts)
 
 

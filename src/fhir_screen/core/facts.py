@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import date
 from enum import StrEnum
@@ -209,8 +209,15 @@ class PatientRecord:
         return PatientRecord.of(self.patient, self.person, (*taken, *self.planned), self.gaps)
 
     def gap(self, kinds: frozenset[str]) -> Gap | None:
-        """The first hole that touches one of these resource types."""
-        touching = [gap for gap in self.gaps for kind in kinds if gap.touches(kind)]
+        """The first hole of these resource types in which something may be that nobody sees: silence proves nothing."""
+        return self._first(gap for gap in self.gaps for kind in kinds if gap.touches(kind))
+
+    def lost(self, kinds: frozenset[str]) -> Gap | None:
+        """The first hole in which whole records of these types may be: what is here may not be the newest."""
+        return self._first(gap for gap in self.gaps for kind in kinds if gap.touches(kind) and not gap.of_silence)
+
+    @staticmethod
+    def _first(touching: Iterable[Gap]) -> Gap | None:
         return min(touching, key=lambda g: (g.reason.rank, g.kind or "", g.detail), default=None)
 
 

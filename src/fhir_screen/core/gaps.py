@@ -12,12 +12,14 @@ class Gap:
     """One hole in the record of one patient.
 
     ``kind`` is the FHIR resource type that is incomplete; None means that any type may be.
-    ``detail`` says in words what happened ("Procedure answered 403"); it never holds patient data.
+    ``detail`` says in words what happened ("Procedure answered 403"); it never holds patient data. ``of_silence``: what
+    is there can be read, and only silence proves nothing (a masked diagnosis may hide a further code).
     """
 
     kind: str | None
     reason: Reason = Reason.INCOMPLETE_FETCH
     detail: str = ""
+    of_silence: bool = False
 
     @property
     def told(self) -> str:

@@ -145,8 +145,9 @@ def _any(chart: Chart, rule: Result, outcomes: Sequence[Outcome]) -> Answer:
         return unknown(reason, _told(doubtful), [evidence_of(o.fact) for o in doubtful]).with_flags(
             *_flags(doubtful)
         )
-    if gap := chart.record.gap(rule.select.kinds):
-        return unknown(gap.reason, f"{_what(chart, rule)}: {gap.told}")
+    gap = chart.record.gap if rule.absence is Absence.CLOSED else chart.record.lost
+    if hole := gap(rule.select.kinds):
+        return unknown(hole.reason, f"{_what(chart, rule)}: {hole.told}")
     return _negatives(chart, rule, negative)
 
 
@@ -157,7 +158,7 @@ def _borderline(one: Outcome) -> bool:
 
 
 def _latest(chart: Chart, rule: Result, outcomes: Sequence[Outcome]) -> Answer:
-    if gap := chart.record.gap(rule.select.kinds):
+    if gap := chart.record.lost(rule.select.kinds):
         return unknown(gap.reason, f"{_what(chart, rule)}: {gap.told}")
     if not outcomes:
         return _none(chart, rule)

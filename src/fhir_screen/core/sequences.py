@@ -104,7 +104,7 @@ def _reaches(exposure: Period, at: Span, rule: Then) -> bool:
 
 def evaluate_stable(chart: Chart, rule: Stable) -> Answer:
     """TRUE where the good state was seen on or before the window's first day and again in it, and nothing bad since."""
-    if gap := chart.record.gap(rule.select.kinds):
+    if gap := chart.record.lost(rule.select.kinds):
         return unknown(gap.reason, f"{rule.what}: {gap.told}")
     anchor = chart.anchor(rule.anchor) or chart.on
     window = Window(rule.length.before(anchor), max(anchor, chart.on))

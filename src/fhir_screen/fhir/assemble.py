@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qsl
 
@@ -207,7 +207,8 @@ class _Stamp:
 
     @staticmethod
     def of(version: object, when: object) -> _Stamp:
-        number = int(version) if isinstance(version, str) and _DIGITS.match(version) else None
+        text = str(version) if isinstance(version, str | int) and not isinstance(version, bool) else ""
+        number = int(text) if _DIGITS.match(text) else None
         return _Stamp(number, Span.parse(when, UTC))
 
     def after(self, other: _Stamp) -> bool:
@@ -283,6 +284,15 @@ class _People:
                 return survivors.pop()
         return key
 
+    @cached_property
+    def _retired(self) -> dict[Key, set[Key]]:
+        """The records that count for each survivor."""
+        retired: dict[Key, set[Key]] = defaultdict(set)
+        for key in self._successors:
+            for end in self.survivors(key) - {key}:
+                retired[end].add(key)
+        return retired
+
     def survivors(self, key: Key) -> frozenset[Key]:
         """Where a chain of replaced-by ends: at one record, unless the source contradicts itself."""
         if key not in self._successors:
@@ -296,13 +306,14 @@ class _People:
         return self._ends[key]
 
     def one(self, key: Key) -> Json:
-        """The Patient resource; of copies that contradict each other, what they agree on."""
+        """The Patient resource; of copies that contradict each other, what they agree on. A death on a retired one counts."""
         copies = [found.resource for found in self._records[key]]
-        if len(copies) == 1:
+        retired = [found.resource for one in sorted(self._retired.get(key, ())) for found in self._records.get(one, ())]
+        if len(copies) == 1 and not retired:
             return copies[0]
         first, *others = copies
         agreed = {name: value for name, value in first.items() if all(other.get(name) == value for other in others)}
-        deaths = {name: copy[name] for name in DEATH for copy in reversed(copies) if copy.get(name)}
+        deaths = {name: copy[name] for name in DEATH for copy in reversed((*copies, *retired)) if copy.get(name)}
         return {**agreed, **deaths}
 
     def id_of(self, key: Key) -> str:

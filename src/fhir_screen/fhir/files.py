@@ -9,8 +9,8 @@ import math
 import re
 import stat
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -386,9 +386,8 @@ def _take(reading: _Reading, resource: object, place: _Place) -> None:
     if not isinstance(resource, dict) or kind is None:
         reading.damaged(f"{place.where}: {_no_resource(resource)}")
         return
-    if kind in {"Bundle", "OperationOutcome"}:
+    if take := _WRAPPERS.get(kind):
         reading.readable += 1
-        take = _take_bundle if kind == "Bundle" else _take_outcome
         take(reading, resource, place)
         return
     if not _sound(resource):
@@ -426,6 +425,18 @@ def _take_bundle(reading: _Reading, bundle: Json, place: _Place) -> None:
         else:
             reading.damaged(f"{where}: is no JSON object")
     _note_pages(reading, bundle, place.where)
+
+
+def _take_parameters(reading: _Reading, parameters: Json, place: _Place) -> None:
+    """The resources that an operation gave or was given, each in a parameter or in a part of one."""
+    if place.depth > NESTING:
+        reading.damaged(f"{place.where}: too many Parameters in one another")
+        return
+    for number, one in enumerate((*_objects(parameters, "parameter"), *_objects(parameters, "part")), 1):
+        inner = replace(place, where=f"{place.where}, parameter {number}", full_url="", depth=place.depth + 1)
+        if "resource" in one:
+            _take(reading, one["resource"], inner)
+        _take_parameters(reading, {"part": one.get("part")}, inner)
 
 
 def _take_entry(reading: _Reading, entry: Json, place: _Place) -> None:
@@ -502,6 +513,12 @@ def _take_outcome(reading: _Reading, outcome: Json, place: _Place) -> None:
             _note_left_out(reading, what, _named_in(told), place.bundle)
 
 
+_WRAPPERS: Final[Mapping[str, Callable[[_Reading, Json, _Place], None]]] = {
+    "Bundle": _take_bundle, "OperationOutcome": _take_outcome, "Parameters": _take_parameters,
+}  # fmt: skip
+"""What holds or says something about resources, and is none of a patient's own."""
+
+
 def _note_left_out(reading: _Reading, what: str, named: Iterable[str], bundle: Json) -> None:
     kinds = frozenset(named) or _kinds(bundle)
     reading.haul.damage.append(Damage(what, _only(kinds), scope_kinds=kinds if len(kinds) > 1 else frozenset()))
@@ -561,10 +578,12 @@ def _searched(bundle: Json, own_address: str) -> frozenset[str]:
         for entry in _objects(bundle, "entry")
         if _object(entry, "search").get("mode", "match") == "match"
     )
-    # $everything, and a search of Patient that brings their records along, leave out records of any type.
-    if "$everything" in own_address or (matches == {"Patient"} and everything != matches):
+    # $everything, and a search of Patient that brings their records along, leave out records of any type; so does a
+    # page of several types whose address does not say what was searched.
+    named = TYPES.intersection(re.split(r"[/?&=:]", own_address))
+    if "$everything" in own_address or (matches == {"Patient"} and everything != matches) or (len(matches) > 1 and not named):
         return frozenset()
-    return matches or _types_in(own_address)
+    return matches | named
 
 
 def _kinds(bundle: Json) -> frozenset[str]:

@@ -82,8 +82,11 @@ def read(raw: RawPatient, shapes: Shapes, terms: Terms, zone: tzinfo) -> Patient
         found = _statement(reading, shapes.resources[resource["resourceType"]], reference, resource)
         if isinstance(found, Gap):
             gaps.append(found)
-        else:
-            facts.extend(found)
+            continue
+        facts.extend(found)
+        if found and _is_masked(resource):
+            kind = found[0].kind
+            gaps.append(Gap(kind, Reason.MASKED, f"{_a(kind)} is masked in part", of_silence=True))
     return PatientRecord.of(raw.id, reading.person, tuple(facts), tuple(dict.fromkeys(gaps)))
 
 
