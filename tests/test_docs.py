@@ -249,6 +249,14 @@ def _page(name: str) -> str:
 # --- decisions.md -------------------------------------------------------------------------------------------------
 
 
+def test_every_rule_that_a_comment_cites_is_written_down() -> None:
+    written = set(re.findall(r"^\| \*\*(R\d+)\*\*", (ROOT / "docs" / "rules.md").read_text(encoding="utf-8"), re.M))
+    sources = [*(ROOT / "src").rglob("*.py"), *(ROOT / "mappings").rglob("*.yaml"), *(ROOT / "tests").rglob("*.py"), *PAGES]
+    cited = {rule for path in sources for rule in re.findall(r"\bR(?:[1-9]|[12]\d)\b", path.read_text(encoding="utf-8"))}
+    assert len(written) == 19
+    assert sorted(cited - written) == []
+
+
 def test_codes_from_memory_are_listed_to_be_looked_up() -> None:
     counted: dict[str, int] = {}
     for path in sorted((packaged_mappings() / "concepts").glob("*.yaml")):

@@ -432,12 +432,12 @@ def test_concepts_are_found_by_what_sites_call_them_and_what_never_counts_says_s
 
 
 def test_a_concept_that_no_criterion_asks_for_says_so() -> None:
-    every = json.loads(fhir_screen("concepts", "--json").stdout)["concepts"]
+    every = json.loads(fhir_screen("concepts", "--json").out)["concepts"]
     idle = {one["concept"] for one in every if one["counts"] and not one["asked_for"]}
     assert {"onc-tumor-size", "dx-hypertension", "ae-grade-low"} <= idle
     # kps-score is asked for where a parameter says so, and qual-indeterminate of every test.
     assert not {"onc-tumor-size-longest", "kps-score", "lab-egfr-bsa", "qual-indeterminate", "stage-iiic"} & idle
-    (line,) = fhir_screen("concepts", "vital-bp-panel").stdout.splitlines()
+    (line,) = fhir_screen("concepts", "vital-bp-panel").out.splitlines()
     assert line == "vital-bp-panel  no criterion asks for it: blood pressure panel (Observation; 1 code)"
 
 

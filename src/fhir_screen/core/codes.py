@@ -8,9 +8,10 @@ from enum import StrEnum
 
 
 class Matching(StrEnum):
-    """How the codes of a system are compared: letter by letter, or by hierarchy as in ICD and ATC."""
+    """How the codes of a system are compared: letter by letter, whatever their case, or by hierarchy as in ICD and ATC."""
 
     EXACT = "exact"
+    ANY_CASE = "any-case"
     PREFIX = "prefix"
 
 
@@ -68,8 +69,13 @@ def canonical_uri(uri: str) -> str:
 
 def canonical_code(code: str, matching: Matching) -> str:
     """Trimmed; codes of a hierarchy in upper case without dots, so that "c43.5", "C435" and "C43.5." are one."""
-    text = code.strip()
-    return text.upper().replace(".", "") if matching is Matching.PREFIX else text
+    match matching:
+        case Matching.EXACT:
+            return code.strip()
+        case Matching.ANY_CASE:
+            return code.strip().upper()
+        case Matching.PREFIX:
+            return code.strip().upper().replace(".", "")
 
 
 ITSELF = "="
@@ -102,7 +108,7 @@ class Codebook:
             return ()
         matching = self._matching(code.system)
         text = canonical_code(code.code, matching)
-        if matching is Matching.EXACT:
+        if matching is not Matching.PREFIX:
             return table.get(text, ())
         best = {member.concept: member for member in table.get(f"{text}{ITSELF}", ())}
         for length in range(len(text), 0, -1):

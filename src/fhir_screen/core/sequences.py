@@ -112,7 +112,7 @@ def evaluate_stable(chart: Chart, rule: Stable) -> Answer:
     edges = frozenset(d for _, p in seen for d in window_edges(p, rule.length, moving=chart.moves(rule.anchor)))
     good = [(m, p) for m, p in _from(chart, rule, seen) if _says(m.fact, rule.good) and m.truth is Truth.TRUE]
     bad = [(m, p) for m, p in seen if _says(m.fact, rule.bad)]
-    dark = [(m, p) for m, p in seen if _unreadable(m.fact) and p.start.last >= window.first]
+    dark = [(m, p) for m, p in seen if _unreadable(m.fact, rule) and p.start.last >= window.first]
     undated = [m for m in _held(chart, rule.select) if chart.period(m.fact) is None and _says(m.fact, rule.bad)]
     answer = _spoilt(bad, window) or _somewhen(undated) or _unread(dark) or _seen_twice(chart, rule, good, bad, window)
     return answer.with_edges(edges)
@@ -129,10 +129,10 @@ def _from(chart: Chart, rule: Stable, seen: _Seen) -> _Seen:
     return [(m, p) for m, p in seen if p.start.first >= max(began)]
 
 
-def _unreadable(fact: Fact) -> bool:
-    """Whether it says something in words alone, or in a code that nobody knows."""
+def _unreadable(fact: Fact, rule: Stable) -> bool:
+    """Whether it says something that is neither good nor bad: in words alone, in a code that nobody knows, or undetermined."""
     value = fact.value
-    return value is not None and not value.absent and not any(coding.names for coding in value.codings)
+    return value is not None and not value.absent and not (_says(fact, rule.good) or _says(fact, rule.bad))
 
 
 def _somewhen(bad: Sequence[Match]) -> Answer | None:
@@ -147,7 +147,8 @@ def _unread(dark: _Seen) -> Answer | None:
     if not dark:
         return None
     told = joined(f"{name_of(m.fact)}: {_value(m)}" for m, _ in dark)
-    return unknown(Reason.UNMAPPED_CODE, told, [evidence_of(m.fact) for m, _ in dark])
+    named = all(coding.names for m, _ in dark for coding in (m.fact.value.codings if m.fact.value else ()))
+    return unknown(Reason.POLICY if named else Reason.UNMAPPED_CODE, told, [evidence_of(m.fact) for m, _ in dark])
 
 
 def _spoilt(bad: _Seen, window: Window) -> Answer | None:

@@ -48,7 +48,7 @@ Amount = Annotated[dict[str, Any], Field(json_schema_extra={"$comment": "amount"
 class SystemDoc(Doc):
     uri: str
     aliases: Names = ()
-    matching: Literal["exact", "prefix"] = "exact"
+    matching: Literal["exact", "any-case", "prefix"] = "exact"
     reach: Literal["complete", "descendants"] = "complete"
     form: Literal["loinc", "sctid", "atc", "icd", ""] = ""
     """How its codes are written; a code in a set that is not written so is a mistake."""
