@@ -65,6 +65,7 @@ from fhir_screen.core.selecting import Part, part_of
 from fhir_screen.core.sequences import evaluate_stable, evaluate_then
 from fhir_screen.core.severals import evaluate_several
 from fhir_screen.core.truth import Reason, Truth, first_reason
+from fhir_screen.core.walk import only_atoms
 
 
 def evaluate(chart: Chart, rule: Rule) -> Answer:
@@ -111,7 +112,7 @@ def evaluate(chart: Chart, rule: Rule) -> Answer:
         case AppliesWhen(condition, part):
             applies = evaluate(chart, condition)
             if applies.truth is Truth.FALSE:
-                return not_applicable(applies.because).with_edges(applies.edges)
+                return not_applicable(by_answers(condition, applies)).with_edges(applies.edges)
             return _if_it_applies(applies, evaluate(chart, part))
         case Coded(part):
             answer = evaluate(chart, part)
@@ -147,6 +148,12 @@ def answer_of(chart: Chart, atom: str) -> Answer:
     if atom not in chart.memo:
         chart.memo[atom] = evaluate(chart, chart.rules[atom])
     return chart.memo[atom]
+
+
+def by_answers(condition: Rule, answer: Answer) -> str:
+    """Why a condition is false: the atoms that answer it, which stand beside it anyway, or what was found."""
+    atoms = only_atoms(condition)
+    return f"by the answer{'s' if len(atoms) > 1 else ''} to {' and '.join(atoms)}" if atoms else answer.because
 
 
 def _if_it_applies(applies: Answer, answer: Answer) -> Answer:

@@ -77,9 +77,7 @@ def evaluate_says(chart: Chart, rule: Says) -> Answer:
         told = none_on_record(rule.what, rule.select.kinds)
         silent = no(told, kind=EvidenceKind.NO_EVIDENCE)
         return silent if rule.silence_is_no else unknown(Reason.NO_DATA, told, wanted=a_record_of(rule.what))
-    told = joined(
-        f"{name_of(m.fact)}{', ' + m.fact.period.told if m.fact.period else ''}: “{shown(m.fact)}”" for m in said
-    )
+    told = joined(_named(m.fact) for m in said)
     return yes(told, [evidence_of(m.fact) for m in said])
 
 
@@ -183,11 +181,14 @@ def _wanted(rule: Has, reason: Reason) -> str:
 
 
 def _told(finding: Finding) -> str:
-    fact = finding.match.fact
-    when = "undated" if fact.period is None else fact.period.told
     doubt = f" ({_DOUBT.get(finding.reason, str(finding.reason))})" if finding.reason else ""
-    value = f": {fact.value.shown}" if fact.value is not None and fact.value.shown else ""
-    return f"{name_of(fact)}{value}, {when}{doubt}"
+    return f"{_named(finding.match.fact)}{doubt}"
+
+
+def _named(fact: Fact) -> str:
+    """What it is called, what it says, and when."""
+    value = f": {shown(fact)}" if fact.value is not None and fact.value.shown else ""
+    return f"{name_of(fact)}{value}, {'undated' if fact.period is None else fact.period.told}"
 
 
 _DOUBT = {

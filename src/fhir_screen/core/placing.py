@@ -55,6 +55,8 @@ def during(chart: Chart, timing: During) -> Window:
 
 def looked_back(chart: Chart, timing: Timing) -> str:
     """How far back from which day a rule looks, in words; empty where it looks at everything."""
+    if isinstance(timing, Now):
+        return " as going on today"
     if not isinstance(timing, During):
         return ""
     anchor = timing.anchor.removesuffix("_date").replace("_", " ")

@@ -10,7 +10,7 @@ from fhir_screen.core.answers import Answer, Evidence, any_of, no, not_applicabl
 from fhir_screen.core.chart import Chart, Vocabulary
 from fhir_screen.core.dates import END_OF_TIME
 from fhir_screen.core.decision import AtomClass, AtomResult, Change, CriterionResult, Decision, Effect, Role, Verdict
-from fhir_screen.core.evaluating import evaluate
+from fhir_screen.core.evaluating import by_answers, evaluate
 from fhir_screen.core.existence import evaluate_has, instances, remainder
 from fhir_screen.core.facts import Fact, PatientRecord
 from fhir_screen.core.rules import named_instances
@@ -112,7 +112,7 @@ def _answer(chart: Chart, atom: Atom) -> Answer:
     if atom.asked_when is not None:
         guard = evaluate(chart, atom.asked_when)
         if guard.truth is Truth.FALSE or guard.truth is None:
-            answer = not_applicable(f"not asked: {guard.because}").with_edges(guard.edges)
+            answer = not_applicable(f"not asked: {by_answers(atom.asked_when, guard)}").with_edges(guard.edges)
         elif guard.truth is Truth.UNKNOWN:
             reason = guard.reason or Reason.NO_DATA
             answer = unknown(reason, f"not asked yet: {guard.because}", wanted=guard.wanted).with_edges(guard.edges)

@@ -66,6 +66,13 @@ def polarities(rule: core.Rule, atom_id: str) -> frozenset[bool]:
             assert_never(rule)
 
 
+def only_atoms(rule: core.Rule) -> tuple[str, ...]:
+    """The atoms of a rule that asks nothing else; none where it does."""
+    formula = (core.All, core.Any, core.Not, core.AtomRef)
+    inside = list(leaves(rule))
+    return tuple(sorted(atoms_in(rule))) if all(isinstance(one, formula) for one in inside) else ()
+
+
 def kinds_of(trial: Trial) -> frozenset[str]:
     """The resource types that a trial's rules, guards and hints look at."""
     kinds: set[str] = set()

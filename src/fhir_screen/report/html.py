@@ -176,7 +176,8 @@ def _atom(criterion: CriterionResult, atom: AtomResult, words: Catalogue) -> str
     noted = [f'<span class="quiet">{_e(words.noted.format(flags=flags))}</span>'] if flags else []
     settling = explain.settled(criterion, atom, words)
     further = [*sources, *hints, *noted, *([f"→ {_e(settling)}"] if settling else [])]
-    said = f"{_e(explain.named(criterion, atom, words))} – {words.answer[atom.answer.truth]}{': ' + _e(because) if because else ''}"
+    name = explain.named(criterion, atom, words).removeprefix(atom.id)
+    said = f"<b>{_e(atom.id)}</b>{_e(name)} – <b>{words.answer[atom.answer.truth]}</b>{': ' + _e(because) if because else ''}"
     return f"<li>{'<br>'.join((said, *further))}</li>"
 
 
