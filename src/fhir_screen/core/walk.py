@@ -70,7 +70,8 @@ def only_atoms(rule: core.Rule) -> tuple[str, ...]:
     """The atoms of a rule that asks nothing else; none where it does."""
     formula = (core.All, core.Any, core.Not, core.AtomRef)
     inside = list(leaves(rule))
-    return tuple(sorted(atoms_in(rule))) if all(isinstance(one, formula) for one in inside) else ()
+    named = dict.fromkeys(one.id for one in inside if isinstance(one, core.AtomRef))
+    return tuple(named) if all(isinstance(one, formula) for one in inside) else ()
 
 
 def kinds_of(trial: Trial) -> frozenset[str]:
