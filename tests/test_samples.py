@@ -287,7 +287,7 @@ def test_renaming_all_atoms_of_a_trial_changes_only_the_ids_in_the_output(tmp_pa
 
 
 def with_new_ids(criterion: Dict) -> Dict:
-    atoms = [{**atom, "id": renamed(atom["id"])} for atom in criterion["atoms"]]
+    atoms = [{**atom, "id": renamed(atom["id"]), "because": renamed(atom["because"])} for atom in criterion["atoms"]]
     return {**criterion, "id": renamed(criterion["id"]), "atoms": atoms}
 
 

@@ -212,11 +212,12 @@ def _largest(chart: Chart, source: Largest) -> Estimate:
         told = old or none_on_record(label, source.select.kinds)
         wanted = a_record_of(label, window.first)
         return Estimate((), reason, told, flags=flags, edges=edges, gap=gap, wanted=wanted)
-    sized = [r for r in counted if r.interval is not None and r.reason is None]
-    doubtful = [r for r in counted if r not in sized]
-    top = max(sized, key=lambda r: r.interval.low if r.interval and r.interval.low is not None else 0, default=None)
-    # the largest sure size, then the doubtful ones: a sure one that reaches the limit stands alone
-    return Estimate((*([top] if top else []), *doubtful), flags=flags, edges=edges, gap=gap)
+    sized = [(r, r.interval) for r in counted if r.interval is not None and r.reason is None]
+    least, top = max(((i.low or Fraction(0), r) for r, i in sized), key=lambda pair: pair[0], default=(Fraction(0), None))
+    perhaps = [r for r, i in sized if r is not top and (i.high is None or i.high > least)]
+    doubtful = [r for r in counted if r.interval is None or r.reason is not None]
+    # the largest sure size, then those that may be larger: a sure one that reaches the limit stands alone
+    return Estimate((*([top] if top else []), *perhaps, *doubtful), flags=flags, edges=edges, gap=gap)
 
 
 def _mean(chart: Chart, source: MeanOf) -> Estimate:

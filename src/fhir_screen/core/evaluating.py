@@ -24,7 +24,7 @@ from fhir_screen.core.answers import (
 from fhir_screen.core.chart import Chart, evidence_of, name_of
 from fhir_screen.core.dates import BEGINNING, Span, birthday
 from fhir_screen.core.dosing import evaluate_daily_dose
-from fhir_screen.core.existence import evaluate_has, evaluate_says
+from fhir_screen.core.existence import beyond, evaluate_has, evaluate_says
 from fhir_screen.core.measuring import evaluate_measure
 from fhir_screen.core.quantities import interval_text
 from fhir_screen.core.ranges import age_between
@@ -65,7 +65,7 @@ from fhir_screen.core.selecting import Part, part_of
 from fhir_screen.core.sequences import evaluate_stable, evaluate_then
 from fhir_screen.core.severals import evaluate_several
 from fhir_screen.core.truth import Reason, Truth, first_reason
-from fhir_screen.core.walk import only_atoms
+from fhir_screen.core.walk import leaves, only_atoms
 
 
 def evaluate(chart: Chart, rule: Rule) -> Answer:
@@ -158,10 +158,14 @@ def by_answers(condition: Rule, answer: Answer) -> str:
 
 def _if_it_applies(applies: Answer, answer: Answer) -> Answer:
     """Where it is not known either whether the question arises, the reason for that counts as well."""
+    told = joined((answer.because, applies.because))
     if Truth.UNKNOWN is applies.truth is answer.truth:
-        reason = first_reason((applies.reason, answer.reason))
-        told, wanted = joined((answer.because, applies.because)), joined((answer.wanted, applies.wanted))
-        answer = replace(answer, reason=reason, because=told, wanted=wanted)
+        reason = first_reason((applies.reason, answer.reason)) or Reason.NO_DATA
+        open_ = unknown(reason, told, merged((answer, applies)), wanted=joined((answer.wanted, applies.wanted)))
+        return open_.with_flags(*answer.flags).with_edges(answer.edges | applies.edges)
+    if answer.truth is Truth.TRUE and answer.kind is EvidenceKind.NO_EVIDENCE:
+        # true since nothing speaks against it: it stands on what made the question arise
+        answer = replace(answer, because=told, evidence=merged((answer, applies)), kind=applies.kind)
     return answer.with_edges(applies.edges)
 
 
@@ -228,6 +232,8 @@ def _unless(chart: Chart, rule: Unless) -> Answer:
         return answer
     taken_back = evaluate(chart, rule.unless)
     if taken_back.truth is Truth.TRUE and answer.reason not in _NOT_TAKEN_BACK:
+        if (further := _further(chart, rule.rule)) is not None:
+            return further.with_edges(answer.edges | taken_back.edges)
         flags = (rule.flag,) if rule.flag else ()
         kind = taken_back.kind or EvidenceKind.POSITIVE
         withdrawn = no(taken_back.because, taken_back.evidence, kind=kind).with_flags(*answer.flags, *flags)
@@ -239,11 +245,17 @@ def _unless(chart: Chart, rule: Unless) -> Answer:
     return answer.with_edges(taken_back.edges)
 
 
-_NOT_TAKEN_BACK = (Reason.UNMAPPED_CODE, Reason.STATUS)
-"""Of what nobody coded or confirmed, nobody knows whether it came before what takes it back."""
+def _further(chart: Chart, rule: Rule) -> Answer | None:
+    """What may be there of the same finding beyond what was taken back: unread, masked, or without a code that anybody knows."""
+    rests = (beyond(chart, leaf) for leaf in leaves(rule) if isinstance(leaf, Has))
+    return next((rest for rest in rests if rest.truth is Truth.UNKNOWN and rest.reason in _NOT_TAKEN_BACK), None)
 
-_MAY_STILL_COME = (Reason.INCOMPLETE_FETCH, Reason.PARTIAL_DATE, Reason.CENSORED)
-"""Reasons for which what takes a finding back may be there already, unread or not exact enough (rule R4)."""
+
+_NOT_TAKEN_BACK = (Reason.INCOMPLETE_FETCH, Reason.MASKED, Reason.UNMAPPED_CODE, Reason.STATUS)
+"""Of what nobody read, coded or confirmed, nobody knows whether it came before what takes it back."""
+
+_MAY_STILL_COME = (Reason.INCOMPLETE_FETCH, Reason.MASKED, Reason.STATUS, Reason.PARTIAL_DATE, Reason.CENSORED)
+"""Reasons for which what takes a finding back may hold, or not hold any more (rule R4)."""
 
 
 def _age(chart: Chart, rule: Age) -> Answer:

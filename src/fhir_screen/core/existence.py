@@ -63,6 +63,11 @@ def remainder(chart: Chart, rule: Has) -> Answer:
     return _absent(chart, replace(rule, select=replace(rule.select, words=None)), (), ())
 
 
+def beyond(chart: Chart, rule: Has) -> Answer:
+    """The same, with what has no code and may be one by its words."""
+    return _absent(chart, rule, (), ())
+
+
 def evaluate_says(chart: Chart, rule: Says) -> Answer:
     """A report whose text hits the words; what is not said is not known, or a no where the rule says so."""
     said: list[Match] = []

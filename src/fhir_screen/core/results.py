@@ -176,11 +176,11 @@ def _latest(chart: Chart, rule: Result, outcomes: Sequence[Outcome]) -> Answer:
     if truth is Truth.FALSE:
         return _negatives(chart, rule, newest)
     fresh = _agreed_fresh(chart, rule, newest, rule.valid_for)
-    overtaken = max((_overtaken(chart, rule, one) for one in newest), key=lambda t: t.value, default=Truth.FALSE)
-    if overtaken is Truth.TRUE:
-        return unknown(Reason.CONFLICTING, f"{_told(newest)}, but something newer speaks against it", evidence)
-    if overtaken is Truth.UNKNOWN:
-        return unknown(Reason.PARTIAL_DATE, f"{_told(newest)}, and something that may be newer", evidence)
+    overtaken = first_reason(_overtaken(chart, rule, one) for one in newest)
+    if overtaken is Reason.CONFLICTING:
+        return unknown(overtaken, f"{_told(newest)}, but something newer speaks against it", evidence)
+    if overtaken is not None:
+        return unknown(overtaken, f"{_told(newest)}, and something that may be newer", evidence)
     if fresh is Truth.TRUE:
         return yes(_told(newest), evidence, kind=_asked_for(rule)).with_flags(*_flags(newest))
     return _not_fresh(chart, rule, newest, rule.valid_for, fresh)
@@ -226,16 +226,24 @@ def _wanted(chart: Chart, rule: Result, length: Length | None) -> str:
     return a_record_of(_what(chart, rule), since)
 
 
-def _overtaken(chart: Chart, rule: Result, negative: Outcome) -> Truth:
-    """Whether something newer than this negative speaks against it; of what lasts, its beginning counts."""
+def _overtaken(chart: Chart, rule: Result, negative: Outcome) -> Reason | None:
+    """Why this negative may not be the last word: something newer speaks against it; of what lasts, its beginning counts.
+
+    CONFLICTING where it surely does, else why that is not sure.
+    """
     if rule.not_before is None:
-        return Truth.FALSE
-    spoken = (Standing.HOLDS, Standing.UNSURE)
-    others = [_begun(chart, m.fact) for m in matches(chart, rule.not_before) if m.fact.standing in spoken]
-    if any(when.earliest > negative.when.latest for when in others):
-        return Truth.TRUE
-    perhaps = any(when.latest > negative.when.latest and when.last > negative.when.first for when in others)
-    return Truth.UNKNOWN if perhaps else Truth.FALSE
+        return None
+    found = [(m, _begun(chart, m.fact)) for m in matches(chart, rule.not_before)]
+    if any(m.fact.standing is Standing.HOLDS and when.earliest > negative.when.latest for m, when in found):
+        return Reason.CONFLICTING
+    if any(m.fact.standing is Standing.HOLDS and _may_be_newer(when, negative.when) for m, when in found):
+        return Reason.PARTIAL_DATE
+    unsure = [m for m, when in found if m.fact.standing is Standing.UNSURE and _may_be_newer(when, negative.when)]
+    return first_reason(m.fact.why_unsure for m in unsure)
+
+
+def _may_be_newer(one: Span, other: Span) -> bool:
+    return one.latest > other.latest and one.last > other.first
 
 
 def _none(chart: Chart, rule: Result) -> Answer:
