@@ -104,7 +104,11 @@ class Chart:
         return any(not self.future(fact) for fact in seen)
 
     def future(self, fact: Fact) -> bool:
-        return fact.period is not None and fact.period.start.first > self.horizon
+        """Whether it is dated after the horizon, by its own start, or by its recording where that is all that dates it."""
+        if fact.period is None:
+            return False
+        recorded_later = fact.recorded is not None and fact.recorded.first > self.horizon
+        return fact.period.start.first > self.horizon or (recorded_later and fact.period.start.last > self.horizon)
 
 
 def evidence_of(fact: Fact, value: str | None = None) -> Evidence:
@@ -166,12 +170,18 @@ def _name(fact: Fact) -> str:
     return fact.texts[0] if fact.texts else fact.codings[0].code.code if fact.codings else ""
 
 
+def days_of(period: Period | None) -> frozenset[date]:
+    """The days that bound a period, as they are recorded."""
+    if period is None:
+        return frozenset()
+    return frozenset({period.start.first, period.start.last, period.end.first, period.end.last} - {BEGINNING, END_OF_TIME})
+
+
 def window_edges(period: Period | None, length: Length, *, moving: bool) -> frozenset[date]:
     """Days on which a window of this length, ending on the day of the screening, may win or lose the period."""
     if period is None or not moving:
         return frozenset()
-    bounds = {period.start.first, period.start.last, period.end.first, period.end.last} - {date.min, END_OF_TIME}
-    return frozenset(day for bound in bounds for day in _around(bound, length))
+    return frozenset(day for bound in days_of(period) for day in _around(bound, length))
 
 
 def _around(bound: date, length: Length) -> Iterable[date]:

@@ -9,7 +9,7 @@ from fractions import Fraction
 from itertools import product
 
 from fhir_screen.core.answers import Evidence, EvidenceKind, in_order, joined
-from fhir_screen.core.chart import Chart, a_record_of, none_on_record
+from fhir_screen.core.chart import Chart, a_record_of, days_of, none_on_record
 from fhir_screen.core.dates import BEGINNING, END_OF_TIME, Length, Span, Window, next_day
 from fhir_screen.core.formulas import compute
 from fhir_screen.core.gaps import Gap
@@ -190,8 +190,10 @@ def _placed(reading: Reading, frontier: datetime, window: Window) -> Reading:
 
 
 def _stale_edges(readings: Iterable[Reading], valid_for: Length) -> frozenset[date]:
-    bounds = {day for r in readings for day in (r.when.first, r.when.last)} - {BEGINNING, END_OF_TIME}
-    return frozenset(next_day(valid_for.after(day)) for day in bounds)
+    computed = {day for r in readings if r.fact is None for day in (r.when.first, r.when.last)} - {BEGINNING, END_OF_TIME}
+    bounds = computed.union(*(days_of(r.fact.period) for r in readings if r.fact is not None))
+    vague = computed.union(*(days_of(r.fact.period) for r in readings if r.fact is not None and not r.when.exact))
+    return frozenset(next_day(valid_for.after(day)) for day in bounds) | {next_day(day) for day in vague}
 
 
 def _largest(chart: Chart, source: Largest) -> Estimate:
@@ -225,10 +227,13 @@ def _mean(chart: Chart, source: MeanOf) -> Estimate:
     newest = _newest(chart, source.latest, (readings, pending))
     if not newest.readings:
         return newest
-    usable = sorted((r for r in readings if r.interval is not None and r.reason is None), key=lambda r: r.when.earliest)
-    last = usable[-source.count :]
-    if len(last) < source.count:
-        return newest
+    anchor = chart.anchor(source.latest.anchor) or chart.on
+    window = Window(source.latest.valid_for.before(anchor) if source.latest.valid_for else BEGINNING, max(anchor, chart.on))
+    inside = sorted((r for r in readings if r.when.within(window) is not Truth.FALSE), key=lambda r: r.when.earliest)
+    last = inside[-source.count :]
+    doubtful = tuple(r for r in last if r.interval is None or r.reason is not None)
+    if len(last) < source.count or doubtful:
+        return replace(newest, readings=doubtful or newest.readings)
     intervals = [r.interval for r in last if r.interval is not None]
     lows, highs = [i.low for i in intervals], [i.high for i in intervals]
     if None in lows or None in highs:

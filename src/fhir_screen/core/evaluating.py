@@ -238,9 +238,9 @@ def _unless(chart: Chart, rule: Unless) -> Answer:
         kind = taken_back.kind or EvidenceKind.POSITIVE
         withdrawn = no(taken_back.because, taken_back.evidence, kind=kind).with_flags(*answer.flags, *flags)
         return withdrawn.with_edges(answer.edges | taken_back.edges)
-    if answer.truth is Truth.TRUE and taken_back.reason in _MAY_STILL_COME:
+    if answer.truth is Truth.TRUE and taken_back.truth is Truth.UNKNOWN and taken_back.reason not in _DOES_NOT_TELL:
         told = joined((answer.because, f"unless taken back: {taken_back.because}"))
-        open_ = unknown(taken_back.reason, told, answer.evidence).with_flags(*answer.flags)
+        open_ = unknown(taken_back.reason or Reason.NO_DATA, told, answer.evidence).with_flags(*answer.flags)
         return open_.with_edges(answer.edges | taken_back.edges)
     return answer.with_edges(taken_back.edges)
 
@@ -254,8 +254,8 @@ def _further(chart: Chart, rule: Rule) -> Answer | None:
 _NOT_TAKEN_BACK = (Reason.INCOMPLETE_FETCH, Reason.MASKED, Reason.UNMAPPED_CODE, Reason.STATUS)
 """Of what nobody read, coded or confirmed, nobody knows whether it came before what takes it back."""
 
-_MAY_STILL_COME = (Reason.INCOMPLETE_FETCH, Reason.MASKED, Reason.STATUS, Reason.PARTIAL_DATE, Reason.CENSORED)
-"""Reasons for which what takes a finding back may hold, or not hold any more (rule R4)."""
+_DOES_NOT_TELL = (Reason.NO_DATA, Reason.STALE)
+"""Nothing that could take a finding back, or something too old to. All else that is unknown may do so."""
 
 
 def _age(chart: Chart, rule: Age) -> Answer:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import date
 
 from fhir_screen.core.answers import Answer, EvidenceKind, joined, no, unknown, yes
-from fhir_screen.core.chart import Chart, a_record_of, evidence_of, name_of, none_on_record, shown, untold
-from fhir_screen.core.dates import BEGINNING, END_OF_TIME, Length, Span, Window, next_day
+from fhir_screen.core.chart import Chart, a_record_of, days_of, evidence_of, name_of, none_on_record, shown, untold
+from fhir_screen.core.dates import BEGINNING, Length, Span, Window, next_day
 from fhir_screen.core.facts import Coding, Fact, Standing
 from fhir_screen.core.placing import flags_near
 from fhir_screen.core.quantities import Quantity, Relation
@@ -177,7 +177,7 @@ def _latest(chart: Chart, rule: Result, outcomes: Sequence[Outcome]) -> Answer:
         return _negatives(chart, rule, newest)
     fresh = _agreed_fresh(chart, rule, newest, rule.valid_for)
     overtaken = first_reason(_overtaken(chart, rule, one) for one in newest)
-    if overtaken is Reason.CONFLICTING:
+    if overtaken is Reason.STALE:
         return unknown(overtaken, f"{_told(newest)}, but something newer speaks against it", evidence)
     if overtaken is not None:
         return unknown(overtaken, f"{_told(newest)}, and something that may be newer", evidence)
@@ -229,13 +229,13 @@ def _wanted(chart: Chart, rule: Result, length: Length | None) -> str:
 def _overtaken(chart: Chart, rule: Result, negative: Outcome) -> Reason | None:
     """Why this negative may not be the last word: something newer speaks against it; of what lasts, its beginning counts.
 
-    CONFLICTING where it surely does, else why that is not sure.
+    STALE where it surely does, else why that is not sure.
     """
     if rule.not_before is None:
         return None
     found = [(m, _begun(chart, m.fact)) for m in matches(chart, rule.not_before)]
     if any(m.fact.standing is Standing.HOLDS and when.earliest > negative.when.latest for m, when in found):
-        return Reason.CONFLICTING
+        return Reason.STALE
     if any(m.fact.standing is Standing.HOLDS and _may_be_newer(when, negative.when) for m, when in found):
         return Reason.PARTIAL_DATE
     unsure = [m for m, when in found if m.fact.standing is Standing.UNSURE and _may_be_newer(when, negative.when)]
@@ -269,8 +269,9 @@ def _agreed_fresh(chart: Chart, rule: Result, outcomes: Sequence[Outcome], lengt
 
 def _edges(rule: Result, outcomes: Sequence[Outcome]) -> frozenset[date]:
     lengths = [length for length in (rule.valid_for, rule.negative_valid_for) if length is not None]
-    bounds = {day for o in outcomes for day in (o.when.first, o.when.last)} - {BEGINNING, END_OF_TIME}
-    return frozenset(next_day(length.after(day)) for length in lengths for day in bounds)
+    bounds = frozenset[date]().union(*(days_of(o.fact.period) for o in outcomes))
+    vague = frozenset[date]().union(*(days_of(o.fact.period) for o in outcomes if not o.when.exact))
+    return frozenset(next_day(length.after(day)) for length in lengths for day in bounds) | {next_day(day) for day in vague}
 
 
 def _told(outcomes: Sequence[Outcome]) -> str:

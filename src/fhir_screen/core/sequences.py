@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import date
 
 from fhir_screen.core.answers import Answer, joined, no, unknown, yes
-from fhir_screen.core.chart import Chart, a_record_of, evidence_of, name_of, none_on_record, window_edges, with_gap
-from fhir_screen.core.dates import END_OF_TIME, Period, Span, Window
+from fhir_screen.core.chart import (
+    Chart,
+    a_record_of,
+    days_of,
+    evidence_of,
+    name_of,
+    none_on_record,
+    window_edges,
+    with_gap,
+)
+from fhir_screen.core.dates import END_OF_TIME, Period, Span, Window, next_day
 from fhir_screen.core.facts import Fact, Standing
 from fhir_screen.core.rules import Selector, Stable, Then
 from fhir_screen.core.selecting import Match, matches
@@ -26,7 +36,7 @@ def evaluate_then(chart: Chart, rule: Then) -> Answer:
         untreated = unknown(Reason.NO_DATA, nothing, wanted=a_record_of(rule.what))
         return with_gap(chart, rule.first.kinds, untreated)
     sought = rule.first.kinds.union(*(selector.kinds for selector in rule.event))
-    return with_gap(chart, sought, _followed(chart, rule, exposures))
+    return with_gap(chart, sought, _followed(chart, rule, exposures)).with_edges(_edges(chart, rule, exposures))
 
 
 def _followed(chart: Chart, rule: Then, exposures: Sequence[Match]) -> Answer:
@@ -46,6 +56,16 @@ def _followed(chart: Chart, rule: Then, exposures: Sequence[Match]) -> Answer:
         told = joined(f"{name_of(e.fact)} {_begun(chart, e.fact)}" for e, _ in open_)
         return unknown(reason, f"{told}; {_exposed(chart, exposures)}", [evidence_of(e.fact) for e, _ in open_])
     return unknown(Reason.NO_DATA, f"none on record: {rule.what} after {_exposed(chart, exposures)}")
+
+
+def _edges(chart: Chart, rule: Then, exposures: Sequence[Match]) -> frozenset[date]:
+    """Of what is known to the month or the year, more becomes known as time goes by without more of it."""
+    events = [match for selector in rule.event for match in _held(chart, selector)]
+    periods = [m.fact.period for m in (*exposures, *events) if m.fact.period is not None]
+    if all(period.start.exact and period.end.exact for period in periods):
+        return frozenset()
+    days = frozenset[date]().union(*(days_of(period) for period in periods))
+    return frozenset(next_day(day) for bound in days for day in (bound, rule.by.after(bound)))
 
 
 def _held(chart: Chart, selector: Selector) -> list[Match]:
