@@ -234,19 +234,20 @@ def _mean(chart: Chart, source: MeanOf) -> Estimate:
     doubtful = tuple(r for r in last if r.interval is None or r.reason is not None)
     if len(last) < source.count or doubtful:
         return replace(newest, readings=doubtful or newest.readings)
-    intervals = [r.interval for r in last if r.interval is not None]
-    lows, highs = [i.low for i in intervals], [i.high for i in intervals]
-    if None in lows or None in highs:
-        return newest
-    mean = Interval(
-        sum((n for n in lows if n is not None), Fraction(0)) / source.count,
-        sum((n for n in highs if n is not None), Fraction(0)) / source.count,
-    )
+    mean = _mean_of([r.interval for r in last if r.interval is not None])
     evidence = in_order(e for r in last for e in r.evidence)
     unit = chart.vocabulary.analytes[source.latest.analyte].unit
     shown = f"{interval_text(mean)} {unit} (mean of the last {source.count})"
     combined = Reading(source.latest.analyte, mean, None, last[-1].when, shown, evidence, kind=EvidenceKind.INFERRED)
     return replace(newest, readings=(combined,))
+
+
+def _mean_of(intervals: Sequence[Interval]) -> Interval:
+    """From the mean of all lower bounds to that of all upper ones; without an end where one of them has none."""
+    lows, highs = [i.low for i in intervals if i.low is not None], [i.high for i in intervals if i.high is not None]
+    low = sum(lows, Fraction(0)) / len(intervals) if len(lows) == len(intervals) else None
+    high = sum(highs, Fraction(0)) / len(intervals) if len(highs) == len(intervals) else None
+    return Interval(low, high, any(i.low_open for i in intervals), any(i.high_open for i in intervals))
 
 
 def _age(chart: Chart, day: date | None) -> Estimate:

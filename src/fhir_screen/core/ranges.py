@@ -67,8 +67,15 @@ def _for_this_patient(chart: Chart, fact: Fact, entry: ReferenceRange) -> bool:
         return False
     if entry.ages and born is not None and fact.period is not None:
         ages = age_between(born, fact.period.start)
-        return any(ages.compare_within(allowed) for allowed in entry.ages)
+        return any(_may_lie_in(ages, allowed) for allowed in entry.ages)
     return True
+
+
+def _may_lie_in(ages: Interval, allowed: Interval) -> bool:
+    """Of somebody whose age is not exactly known several ranges may be the right one; they have to decide alike."""
+    below = allowed.low is not None and ages.high is not None and ages.high < allowed.low
+    above = allowed.high is not None and ages.low is not None and ages.low > allowed.high
+    return not (below or above)
 
 
 def _meant(entry: ReferenceRange, sex: str | None) -> bool:

@@ -294,14 +294,12 @@ def times_of_code(text: str) -> PerDay | None:
     return _TIMES.get(text.strip().upper().rstrip("."))
 
 
-def times_of(repeat: Json) -> PerDay | None:
-    """How often by Timing.repeat (R4 section 2.24.0.8), as intakes in days; None where it does not say.
-
-    The most that may be taken counts, since thresholds are upper ones (rule R15).
-    """
+def times_of(repeat: Json, *, least: bool = False) -> PerDay | None:
+    """How often by Timing.repeat (R4 section 2.24.0.8), as intakes in days, at most or at ``least``; None where it does not say."""
     at_hours = max(_count(repeat.get("when")), _count(repeat.get("timeOfDay")))
-    given = [n for n in (number(repeat.get(name)) for name in ("frequency", "frequencyMax")) if n is not None and n > 0]
-    length = number(repeat.get("period"))
+    names = ("frequency",) if least else ("frequency", "frequencyMax")
+    given = [n for n in (number(repeat.get(name)) for name in names) if n is not None and n > 0]
+    length = (number(repeat.get("periodMax")) if least else None) or number(repeat.get("period"))
     if length is None:
         if given or at_hours:
             return _whole(max([*given, Fraction(at_hours)]))
@@ -347,6 +345,21 @@ def duration(value: Json) -> int | None:
 
 
 _LONG_UNITS: Final = {"day": Fraction(1), "week": Fraction(7), "month": Fraction(30), "year": Fraction(365), "hour": Fraction(1, 24)}
+
+
+def ranging(amount: Quantity, least: PerDay, most: PerDay) -> Quantity:
+    """A dose that is taken at least and at most so often, as one that is taken at least so often and may be more."""
+    more = Fraction(most[0], most[1]) / Fraction(least[0], least[1])
+    high = amount.interval.high
+    widened = Interval(amount.interval.low, None if high is None else high * more)
+    return Quantity(widened, amount.unit_code, amount.unit_text, amount.shown)
+
+
+_MASS = re.compile(r"(?:k|m|u|µ|μ|mc|n)?g(?:ram)?s?", re.IGNORECASE)
+
+
+def is_mass(amount: Quantity) -> bool:
+    return bool(_MASS.fullmatch((amount.unit_code or amount.unit_text or "").strip()))
 
 
 def _whole(rate: Fraction) -> PerDay | None:

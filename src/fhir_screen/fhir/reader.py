@@ -27,10 +27,12 @@ from fhir_screen.fhir.datatypes import (
     duration,
     flat,
     hull,
+    is_mass,
     items,
     objects,
     quantity,
     quantity_range,
+    ranging,
     string,
     times_of,
     times_of_code,
@@ -200,6 +202,8 @@ def _statement(reading: _Reading, shape: ResourceShape, reference: str, whole: J
         recorded=recorded,
         asserted=_asserted(reading, shape, resource),
     )
+    if any(coding.names & concepts for facet, concepts in shape.not_when.items() for coding in fact.facets.get(facet, ())):
+        return []
     return [fact, *_parts(reading, shape.components, fact, resource)]
 
 
@@ -730,12 +734,15 @@ def _repeat(shape: DosesShape, line: Json) -> Json:
 
 def _dose(shape: DosesShape, line: Json, zone: tzinfo, *, stepwise: bool, lines: int) -> Dose:
     amounts = {one for path in shape.amount for said in objects(path(line)) if (one := dose_amount(said)) is not None}
-    amount = amounts.pop() if len(amounts) == 1 else None  # what was ordered and what was calculated may differ
+    masses = {one for one in amounts if is_mass(one)} or amounts  # beside milligrams, tablets and mg/kg say nothing new
+    amount = masses.pop() if len(masses) == 1 else None  # what was ordered and what was calculated may differ
     if shape.single:
         return dose(amount, (1, 1))
     repeat = _repeat(shape, line)
     codes = (times_of_code(word) for path in shape.timing_code for word in _words(path(line)))
     per_day = times_of(repeat) or next((times for times in codes if times), None)
+    if amount is not None and per_day is not None and (least := times_of(repeat, least=True)) not in (None, per_day):
+        amount, per_day = ranging(amount, least or per_day, per_day), least
     bounded = bounds(repeat, zone)
     unclear = "boundsDuration" in repeat or "boundsRange" in repeat or (stepwise and bounded is None)
     if lines > 1 and unclear:

@@ -217,6 +217,8 @@ class ResourceDoc(Doc):
     newest: NewestDoc | None = None
     about_others: Names = ()
     contains: Names = ()
+    not_when: dict[str, Names] = {}
+    """Facets, by name, whose codings take the record away where they lie in these concepts."""
     status: tuple[StatusDoc, ...] = ()
     states: Names = ()
     ongoing: OngoingDoc | None = None

@@ -17,7 +17,7 @@ from fhir_screen.mapping.scope import Scope, Shared
 from fhir_screen.mapping.shapes import Shapes
 from fhir_screen.mapping.shaping import compile_shapes
 from fhir_screen.mapping.study import Site, Study, zone_of
-from fhir_screen.mapping.trials import compile_trial, refused
+from fhir_screen.mapping.trials import compile_trial, refused, spelled
 from fhir_screen.mapping.validation import validated
 from fhir_screen.mapping.vocabulary import OF_THE_CORE, compile_terms
 from fhir_screen.mapping.yamlfile import Document, Steps, did_you_mean, one_of, read_yaml
@@ -187,7 +187,7 @@ def _check_parameter(document: Document, name: str, value: str, known: Mapping[s
     if name not in known:
         remedy = did_you_mean(name, known) or "docs/clinical.md lists them"
         raise document.error(f"no trial has a parameter {name!r}", where, remedy)
-    if wrong := refused(name, value, known[name]):
+    if wrong := refused(name, spelled(value, known[name]), known[name]):
         raise document.error(wrong[0], where, wrong[1])
 
 

@@ -133,6 +133,8 @@ class ResourceShape:
     """Of the entries of the first element only the one that began last, by the second, is in force."""
     about_others: tuple[Path, ...] = ()
     """References that take the record away where they lead to another person than the subject."""
+    not_when: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """Concepts of a facet that take the record away."""
     contains: frozenset[str] = frozenset()
     """Types whose contained resources are records of their own."""
     status: tuple[StatusTest, ...] = ()

@@ -111,6 +111,7 @@ class _Compiler:
             self.places(doc.supply, ("supply",)),
             (doc.newest.of, doc.newest.by) if doc.newest else None,
             tuple(self.path(text, ("about_others", n)) for n, text in enumerate(doc.about_others)),
+            {facet: frozenset(names) for facet, names in doc.not_when.items()},
             frozenset(doc.contains),
             tuple(self.status(test, ("status", n)) for n, test in enumerate(doc.status)),
             tuple(self.path(text, ("states", n)) for n, text in enumerate(doc.states)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from fractions import Fraction
 from typing import Any, Final
 
 from fhir_screen.core import rules as core
@@ -85,7 +86,7 @@ def _atom_ids(document: Document, doc: TrialDoc) -> dict[str, str]:
 def _parameters(document: Document, doc: TrialDoc, overrides: Mapping[str, str]) -> dict[str, str]:
     values: dict[str, str] = {}
     for name, parameter in doc.parameters.items():
-        value = overrides.get(name, parameter.default)
+        value = spelled(overrides.get(name, parameter.default), parameter)
         if wrong := refused(name, value, parameter):
             raise UsageError(wrong[0], where=document.where(("parameters", name)), remedy=wrong[1])
         values[name] = value
@@ -173,6 +174,26 @@ def _check_cycles(document: Document, criteria: Sequence[Criterion]) -> None:
             if atom not in seen:
                 seen.add(atom)
                 queue += uses.get(atom, ())
+
+
+_SWITCHES: Final = {"true": "on", "false": "off", "on": "true", "off": "false", "yes": "true", "no": "false"}
+"""What YAML and people write for each other."""
+
+
+def spelled(value: str, parameter: ParameterDoc) -> str:
+    """The choice that a value means: in any case, a switch by another name, a number by another spelling (0.60)."""
+    if not parameter.choices or value in parameter.choices:
+        return value
+    plain = value.strip().casefold()
+    same = {choice for choice in parameter.choices if choice.casefold() in (plain, _SWITCHES.get(plain)) or _equal(choice, plain)}
+    return same.pop() if len(same) == 1 else value
+
+
+def _equal(one: str, other: str) -> bool:
+    try:
+        return Fraction(one) == Fraction(other)
+    except (ValueError, ZeroDivisionError):
+        return False
 
 
 def refused(name: str, value: str, parameter: ParameterDoc) -> tuple[str, str] | None:
