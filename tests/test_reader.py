@@ -649,7 +649,6 @@ def timing(**repeat: Any) -> Dict:
     ("more", "per_day"),
     [
         (timing(frequency=2, period=1, periodUnit="d"), (2, 1)),
-        (timing(frequency=1, frequencyMax=3, period=1, periodUnit="d"), (3, 1)),
         (timing(period=8, periodUnit="h"), (3, 1)),
         (timing(period=5, periodUnit="h"), None),
         (timing(frequency=1, period=2, periodUnit="d"), (1, 2)),
@@ -669,6 +668,20 @@ def test_a_dosage_line_tells_how_often_or_that_it_does_not_say(more: Dict, per_d
     (dose,) = fact(statement(dosage=[line(**more)])).doses
     assert dose.amount is not None
     assert (dose.amount.interval, dose.amount.unit_text, dose.per_day) == (Interval.exactly(5), "mg", per_day)
+
+
+@pytest.mark.parametrize(
+    ("more", "high", "per_day"),
+    [
+        (timing(frequency=1, frequencyMax=3, period=1, periodUnit="d"), 15, (1, 1)),
+        (timing(frequency=1, period=6, periodMax=8, periodUnit="h"), Fraction(20, 3), (3, 1)),
+        (timing(frequency=2, frequencyMax=2, period=1, periodUnit="d"), 5, (2, 1)),
+    ],
+)
+def test_a_dose_that_is_taken_so_often_or_oftener_is_a_range(more: Dict, high: Fraction, per_day: tuple[int, int]) -> None:
+    (dose,) = fact(statement(dosage=[line(**more)])).doses
+    assert dose.amount is not None
+    assert (dose.amount.interval, dose.per_day) == (Interval(Fraction(5), Fraction(high)), per_day)
 
 
 @pytest.mark.parametrize(
