@@ -44,6 +44,12 @@ def string(value: object) -> str:
     return value.strip() if isinstance(value, str) else ""
 
 
+def words_of(values: object) -> list[str]:
+    """Codes as text; a JSON boolean by its name."""
+    words = (str(one).lower() if isinstance(one, bool) else string(one) for one in items(values))
+    return [word for word in words if word]
+
+
 # Amounts
 
 
