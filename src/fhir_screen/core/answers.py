@@ -63,10 +63,11 @@ class Answer:
         return self if self.truth is None else replace(self, firm=Truth.UNKNOWN)
 
     def with_flags(self, *flags: str) -> Answer:
-        return replace(self, flags=self.flags | set(flags)) if flags else self
+        return self if self.flags.issuperset(flags) else replace(self, flags=self.flags.union(flags))
 
     def with_edges(self, edges: Iterable[date]) -> Answer:
-        return replace(self, edges=self.edges | set(edges))
+        days = frozenset(edges)
+        return self if days <= self.edges else replace(self, edges=self.edges | days)
 
 
 def yes(because: str, evidence: Sequence[Evidence] = (), *, kind: EvidenceKind = EvidenceKind.POSITIVE) -> Answer:
